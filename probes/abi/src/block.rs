@@ -1,0 +1,79 @@
+//! What the block probe keeps for each device and operation.
+
+use crate::histogram::Histogram;
+
+/// Operations, as the label `op` shows them; numbers from `enum req_op`
+/// (include/linux/blk_types.h) are folded into these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Op {
+    /// `REQ_OP_READ`.
+    Read = 0,
+    /// `REQ_OP_WRITE`.
+    Write = 1,
+    /// `REQ_OP_FLUSH`.
+    Flush = 2,
+    /// `REQ_OP_DISCARD`.
+    Discard = 3,
+    /// All others: write zeroes, secure erase, zones, driver commands.
+    Other = 4,
+}
+
+impl Op {
+    /// All operations, in order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::Read,
+        Self::Write,
+        Self::Flush,
+        Self::Discard,
+        Self::Other,
+    ];
+
+    /// The value of the label `op`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Key of a [`Block`] account.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BlockKey {
+    /// Major number of the disk; `u32::MAX` where the map is full.
+    pub major: u32,
+    /// First minor number of the disk.
+    pub minor: u32,
+    /// [`Op`] as a number.
+    pub op: u64,
+}
+
+impl BlockKey {
+    /// What found no room.
+    pub const OTHER: Self = Self {
+        major: u32::MAX,
+        minor: 0,
+        op: Op::Other as u64,
+    };
+}
+
+/// Block account of one device and operation on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Block {
+    /// From the request's start to its issue to the device.
+    pub queue: Histogram,
+    /// From issue to completion.
+    pub device: Histogram,
+    /// Bytes completed.
+    pub bytes: u64,
+    /// Requests completed, with or without time stamps.
+    pub requests: u64,
+    /// Requests that ended in an error.
+    pub errors: u64,
+}

@@ -1,0 +1,15 @@
+//! Types and pure functions that kldtrace's kernel and user space share.
+//!
+//! Everything here is `no_std`, has a fixed memory layout and is tested on the
+//! host. The probes write these types into maps, user space reads them back.
+#![no_std]
+
+pub mod block;
+pub mod event;
+pub mod histogram;
+pub mod loss;
+pub mod sched;
+pub mod tcp;
+
+/// Key part that stands for everything that found no room in a full map.
+pub const OTHER: u64 = u64::MAX;

@@ -1,0 +1,53 @@
+//! What can be lost in the kernel, and where it is counted.
+
+/// Index into the probes' `LOSSES` map: one counter per CPU for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Loss {
+    /// A cgroup found no room in the scheduler accounts; counted as `other`.
+    SchedSeries = 0,
+    /// Labels found no room in the TCP accounts; counted as `other`.
+    TcpSeries = 1,
+    /// A device found no room in the block accounts; counted as `other`.
+    BlockSeries = 2,
+    /// A departure could not be stored: one off-CPU time is missing.
+    SchedDeparture = 3,
+    /// A socket's start could not be stored: its latencies are missing.
+    TcpStart = 4,
+    /// An event found the ring buffer full.
+    Event = 5,
+    /// A request completed without the kernel's own time stamps (statistics
+    /// are off for its queue): it is counted, its latencies are missing.
+    BlockStamp = 6,
+    /// A connection was accepted where the probe does not see it (a call of
+    /// accept without an address buffer, or io_uring).
+    TcpAccept = 7,
+}
+
+impl Loss {
+    /// All losses, in order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::SchedSeries,
+        Self::TcpSeries,
+        Self::BlockSeries,
+        Self::SchedDeparture,
+        Self::TcpStart,
+        Self::Event,
+        Self::BlockStamp,
+        Self::TcpAccept,
+    ];
+
+    /// The value of the label `reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SchedSeries => "sched_series",
+            Self::TcpSeries => "tcp_series",
+            Self::BlockSeries => "block_series",
+            Self::SchedDeparture => "sched_departure",
+            Self::TcpStart => "tcp_start",
+            Self::Event => "event",
+            Self::BlockStamp => "block_stamp",
+            Self::TcpAccept => "tcp_accept",
+        }
+    }
+}

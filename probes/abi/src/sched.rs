@@ -1,0 +1,59 @@
+//! What the scheduler probes keep for each cgroup.
+
+use crate::histogram::Histogram;
+
+/// Why a task left the CPU, as the kernel's `prev_state` tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum OffCpu {
+    /// It slept of its own will (`TASK_INTERRUPTIBLE` and the like).
+    Voluntary = 0,
+    /// It was still runnable.
+    Preempted = 1,
+    /// It waits in `TASK_UNINTERRUPTIBLE`: usually for a device or a lock.
+    Uninterruptible = 2,
+}
+
+impl OffCpu {
+    /// All reasons, in the order of the arrays that they index.
+    pub const ALL: [Self; 3] = [Self::Voluntary, Self::Preempted, Self::Uninterruptible];
+
+    /// The value of the label `reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Voluntary => "voluntary",
+            Self::Preempted => "preempted",
+            Self::Uninterruptible => "uninterruptible",
+        }
+    }
+}
+
+/// Scheduler account of one cgroup on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sched {
+    /// Run-queue wait: after a wake-up, and after a preemption.
+    pub runqueue: [Histogram; 2],
+    /// Time on CPU of each slice.
+    pub oncpu: Histogram,
+    /// Time off CPU, by [`OffCpu`].
+    pub offcpu: [Histogram; 3],
+    /// Context switches away from a task, by [`OffCpu`].
+    pub switches: [u64; 3],
+    /// Moves of a task to another CPU.
+    pub migrations: u64,
+}
+/// Index into [`Sched::runqueue`]: queued by a wake-up.
+pub const QUEUED_BY_WAKEUP: usize = 0;
+/// Index into [`Sched::runqueue`]: queued because it was preempted.
+pub const QUEUED_BY_PREEMPTION: usize = 1;
+
+/// What a task left behind when it left the CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Departure {
+    /// Run-queue clock, in nanoseconds; 0: none.
+    pub at: u64,
+    /// [`OffCpu`] as a number.
+    pub reason: u64,
+}

@@ -1,0 +1,132 @@
+//! Block requests: time in the queue, time in the device, bytes, errors.
+//!
+//! `block_rq_complete` of include/trace/events/block.h:
+//! `(struct request *rq, blk_status_t error, unsigned int nr_bytes)`. The
+//! request keeps both times itself, on `ktime_get_ns`: `start_time_ns` since
+//! it was made, `io_start_time_ns` since it was issued. They are 0 where the
+//! queue keeps no statistics. A request may complete in parts; its latency is
+//! that of the last.
+
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, map, raw_tracepoint},
+    maps::{Array, PerCpuHashMap},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use kldtrace_abi::{
+    block::{Block, BlockKey, Op},
+    histogram::Histogram,
+    loss::Loss,
+};
+
+use crate::{
+    accounts::{Accounts, account, lose},
+    kernel::{Object, offsets, on, settings},
+};
+
+offsets! {
+    OFFSET___request___q
+    OFFSET___request___cmd_flags
+    OFFSET___request_____data_len
+    OFFSET___request___start_time_ns
+    OFFSET___request___io_start_time_ns
+    OFFSET___request_queue___disk
+    OFFSET___gendisk___major
+    OFFSET___gendisk___first_minor
+}
+
+settings! {
+    /// Queue latency.
+    SWITCH_BLOCK_QUEUE
+    /// Device latency.
+    SWITCH_BLOCK_DEVICE
+}
+
+/// Accounts by device and operation.
+#[map]
+static BLOCK: PerCpuHashMap<BlockKey, Block> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static BLOCK_ZERO: Array<Block> = Array::with_max_entries(1, 0);
+
+struct BlockAccounts;
+impl Accounts for BlockAccounts {
+    type Key = BlockKey;
+    type Account = Block;
+    const OTHER: BlockKey = BlockKey::OTHER;
+    const FULL: Loss = Loss::BlockSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<BlockKey, Block> {
+        &BLOCK
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<Block> {
+        &BLOCK_ZERO
+    }
+}
+
+/// A request, or a part of it, is done.
+#[btf_tracepoint(function = "block_rq_complete")]
+pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
+    complete::<true>(Object(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// The same where the kernel does not type its arguments.
+#[raw_tracepoint(tracepoint = "block_rq_complete")]
+pub fn block_rq_complete_raw(ctx: RawTracePointContext) -> i32 {
+    complete::<false>(Object(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+#[inline(always)]
+fn complete<const TYPED: bool>(request: Object<TYPED>, error: u32, bytes: u32) {
+    let disk = request
+        .follow(&OFFSET___request___q)
+        .follow(&OFFSET___request_queue___disk);
+    // REQ_OP_MASK is the low 8 bits (include/linux/blk_types.h).
+    let op = request.get::<u32>(&OFFSET___request___cmd_flags) & 0xff;
+    let op = if op > Op::Discard as u32 {
+        Op::Other as u32
+    } else {
+        op
+    };
+    let key = BlockKey {
+        major: disk.get(&OFFSET___gendisk___major),
+        minor: disk.get(&OFFSET___gendisk___first_minor),
+        op: op.into(),
+    };
+    let Some(account) = account::<BlockAccounts>(&key) else {
+        return;
+    };
+    // SAFETY: this CPU's own account.
+    unsafe { (*account).bytes += u64::from(bytes) };
+    // blk_status_t is one byte; what lies above it in the register is not.
+    if error & 0xff != 0 {
+        // SAFETY: as above.
+        unsafe { (*account).errors += 1 };
+    }
+    if bytes < request.get::<u32>(&OFFSET___request_____data_len) {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*account).requests += 1 };
+    if !(on(&SWITCH_BLOCK_QUEUE) || on(&SWITCH_BLOCK_DEVICE)) {
+        return;
+    }
+    let started: u64 = request.get(&OFFSET___request___start_time_ns);
+    let issued: u64 = request.get(&OFFSET___request___io_start_time_ns);
+    if started == 0 || issued == 0 {
+        lose(Loss::BlockStamp);
+        return;
+    }
+    // SAFETY: as above.
+    unsafe {
+        if on(&SWITCH_BLOCK_QUEUE) {
+            Histogram::record(&raw mut (*account).queue, issued.saturating_sub(started));
+        }
+        if on(&SWITCH_BLOCK_DEVICE) {
+            let now = bpf_ktime_get_ns();
+            Histogram::record(&raw mut (*account).device, now.saturating_sub(issued));
+        }
+    }
+}

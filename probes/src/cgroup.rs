@@ -1,0 +1,82 @@
+//! Cgroups: the id of an object's cgroup, and the news of their coming and
+//! going, so that user space knows the name behind an id that is already gone.
+//!
+//! `cgroup_mkdir` and `cgroup_rmdir` of include/trace/events/cgroup.h:
+//! `(struct cgroup *cgrp, const char *path)`.
+
+use aya_ebpf::{
+    helpers::bpf_probe_read_kernel_str_bytes,
+    macros::{btf_tracepoint, map},
+    maps::RingBuf,
+    programs::BtfTracePointContext,
+};
+use kldtrace_abi::{
+    event::{CGROUP_MADE, CGROUP_REMOVED, CgroupEvent, PATH},
+    loss::Loss,
+};
+
+use crate::{
+    accounts::lose,
+    kernel::{Object, Typed, offsets},
+};
+
+offsets! {
+    OFFSET___cgroup___kn
+    OFFSET___cgroup___root
+    OFFSET___cgroup_root___hierarchy_id
+    OFFSET___kernfs_node___id
+}
+
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// A cgroup's id, which is its inode number in the cgroup file system.
+#[inline(always)]
+pub fn id<const TYPED: bool>(cgroup: Object<TYPED>) -> u64 {
+    cgroup
+        .follow(&OFFSET___cgroup___kn)
+        .get(&OFFSET___kernfs_node___id)
+}
+
+/// A cgroup was made.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
+    tell(CGROUP_MADE, Object(ctx.arg(0)), ctx.arg(1));
+    0
+}
+
+/// A cgroup was removed.
+#[btf_tracepoint(function = "cgroup_rmdir")]
+pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
+    tell(CGROUP_REMOVED, Object(ctx.arg(0)), ctx.arg(1));
+    0
+}
+
+#[inline(always)]
+fn tell(kind: u32, cgroup: Typed, path: *const u8) {
+    // 0 is the default hierarchy, v2; v1 controllers have their own.
+    let hierarchy: u32 = cgroup
+        .follow(&OFFSET___cgroup___root)
+        .get(&OFFSET___cgroup_root___hierarchy_id);
+    if hierarchy != 0 {
+        return;
+    }
+    let Some(mut slot) = EVENTS.reserve::<CgroupEvent>(0) else {
+        lose(Loss::Event);
+        return;
+    };
+    let event = slot.as_mut_ptr();
+    // SAFETY: the slot is reserved for this event and of its size.
+    unsafe {
+        (*event).kind = kind;
+        (*event).id = id(cgroup);
+        let buffer = &mut *(&raw mut (*event).path);
+        let length = match bpf_probe_read_kernel_str_bytes(path, buffer) {
+            // The closing zero counts for the kernel, not for aya.
+            Ok(text) => (text.len() + 1).min(PATH),
+            Err(_) => 0,
+        };
+        (*event).length = length as u32;
+    }
+    slot.submit(0);
+}

@@ -1,0 +1,88 @@
+//! Reading kernel structures: the one place that follows kernel pointers.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+
+/// Declares where kernel fields lie.
+///
+/// Each value is 0 here. User space finds the symbols by their names,
+/// `OFFSET___struct___field___field`, resolves them from the running kernel's
+/// BTF and sets them before load: the verifier then folds each into a
+/// constant, so that a load costs what CO-RE's would.
+macro_rules! offsets {
+    ($($name:ident)+) => { $(
+        #[unsafe(no_mangle)]
+        #[allow(non_upper_case_globals, reason = "kernel names, spelled as in C")]
+        static $name: u64 = 0;
+    )+ };
+}
+pub(crate) use offsets;
+
+/// Declares numbers that user space sets before load. Code behind a switch
+/// that stays 0 is removed by the verifier and costs nothing.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident)+) => { $(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        static $name: u64 = 0;
+    )+ };
+}
+pub(crate) use settings;
+
+/// A number that user space has set before load.
+#[inline(always)]
+pub fn setting(number: &'static u64) -> u64 {
+    // SAFETY: a valid reference; volatile because the value in the object file
+    // is not the one at run time.
+    unsafe { core::ptr::read_volatile(number) }
+}
+
+/// Whether user space has turned a switch on.
+#[inline(always)]
+pub fn on(switch: &'static u64) -> bool {
+    setting(switch) != 0
+}
+
+/// A pointer into kernel memory.
+///
+/// `TYPED` pointers come from arguments of BTF-typed programs: the verifier
+/// knows what they point to, loads are direct and a fault reads zero. Others
+/// go through `bpf_probe_read_kernel`, which also reads zero on a fault.
+#[derive(Clone, Copy)]
+pub struct Object<const TYPED: bool>(pub *const u8);
+
+/// What typed programs use.
+pub type Typed = Object<true>;
+
+impl<const TYPED: bool> Object<TYPED> {
+    /// Whether the kernel passed no object.
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The number at an offset.
+    #[inline(always)]
+    pub fn get<T: Copy + Default>(self, offset: &'static u64) -> T {
+        let field = self.0.wrapping_add(setting(offset) as usize).cast::<T>();
+        if TYPED {
+            // SAFETY: the verifier checks the type behind the pointer, and
+            // the kernel handles a fault by reading zero.
+            unsafe { core::ptr::read_volatile(field) }
+        } else {
+            // SAFETY: the helper checks the address.
+            unsafe { bpf_probe_read_kernel(field) }.unwrap_or_default()
+        }
+    }
+
+    /// The object that is embedded at an offset.
+    #[inline(always)]
+    pub fn part(self, offset: &'static u64) -> Self {
+        Self(self.0.wrapping_add(setting(offset) as usize))
+    }
+
+    /// The object that the pointer at an offset points to.
+    #[inline(always)]
+    pub fn follow(self, offset: &'static u64) -> Self {
+        Self(self.get::<usize>(offset) as *const u8)
+    }
+}

@@ -1,0 +1,271 @@
+//! The scheduler: run-queue latency, time on and off CPU, switches, migrations.
+//!
+//! `sched_switch` of include/trace/events/sched.h (since 5.18):
+//! `(bool preempt, struct task_struct *prev, struct task_struct *next,
+//! unsigned int prev_state)`. It is called in `__schedule` after the clock of
+//! the run queue was read and before `sched_info_switch`, so that
+//! - `prev->sched_info.last_arrival` is when its slice began,
+//! - `next->sched_info.last_queued` is when it was queued,
+//! - the run queue's `clock` is now, on the same clock.
+//!
+//! The kernel keeps no departure time, so that one lies in task storage: it
+//! belongs to the task and goes with it.
+//!
+//! `sched_migrate_task`: `(struct task_struct *p, int dest_cpu)`.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type},
+    helpers::bpf_task_storage_get,
+    macros::{btf_map, btf_tracepoint, map},
+    maps::{Array, PerCpuHashMap},
+    programs::BtfTracePointContext,
+};
+use kldtrace_abi::{
+    OTHER,
+    histogram::Histogram,
+    loss::Loss,
+    sched::{Departure, OffCpu, QUEUED_BY_PREEMPTION, QUEUED_BY_WAKEUP, Sched},
+};
+
+use crate::{
+    accounts::{Accounts, account, lose},
+    cgroup,
+    kernel::{Object, Typed, offsets, on, settings},
+};
+
+offsets! {
+    OFFSET___task_struct___pid
+    OFFSET___task_struct___cgroups
+    OFFSET___task_struct_____state
+    OFFSET___task_struct___se___cfs_rq
+    OFFSET___task_struct___sched_info___last_queued
+    OFFSET___task_struct___sched_info___last_arrival
+    OFFSET___css_set___dfl_cgrp
+    OFFSET___cfs_rq___rq
+    OFFSET___rq___clock
+}
+
+settings! {
+    /// Run-queue latency.
+    SWITCH_SCHED_RUNQUEUE
+    /// Time on CPU.
+    SWITCH_SCHED_ONCPU
+    /// Time off CPU.
+    SWITCH_SCHED_OFFCPU
+    /// Context switches.
+    SWITCH_SCHED_SWITCHES
+    /// Whether the kernel passes `prev_state` as the fourth argument.
+    SCHED_HAS_PREV_STATE
+}
+
+/// Accounts by cgroup id.
+#[map]
+static SCHED: PerCpuHashMap<u64, Sched> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static SCHED_ZERO: Array<Sched> = Array::with_max_entries(1, 0);
+
+struct SchedAccounts;
+impl Accounts for SchedAccounts {
+    type Key = u64;
+    type Account = Sched;
+    const OTHER: u64 = OTHER;
+    const FULL: Loss = Loss::SchedSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<u64, Sched> {
+        &SCHED
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<Sched> {
+        &SCHED_ZERO
+    }
+}
+
+/// aya-ebpf has no type for task storage: this is its definition in BTF, as
+/// libbpf's `__uint` and `__type` macros would write it.
+#[repr(C)]
+struct TaskStorage<T> {
+    r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: placeholder pointers that the loader reads as types; nothing
+// dereferences them.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+#[btf_map]
+static DEPARTURES: TaskStorage<Departure> = TaskStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
+
+impl<T> TaskStorage<T> {
+    #[inline(always)]
+    fn get(&self, task: Typed, flags: u32) -> Option<*mut T> {
+        // SAFETY: the verifier checks that it is a task.
+        let value = unsafe {
+            bpf_task_storage_get(
+                ptr::from_ref(self).cast_mut().cast(),
+                task.0.cast_mut().cast(),
+                ptr::null_mut(),
+                flags.into(),
+            )
+        };
+        (!value.is_null()).then_some(value.cast())
+    }
+}
+
+#[inline(always)]
+fn cgroup_of(task: Typed) -> u64 {
+    let set = task.follow(&OFFSET___task_struct___cgroups);
+    cgroup::id(set.follow(&OFFSET___css_set___dfl_cgrp))
+}
+
+/// A task gives the CPU to another.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let prev: Typed = Object(ctx.arg(1));
+    let next: Typed = Object(ctx.arg(2));
+    // Only the two low bits matter below. Before 5.18 the state is still
+    // where the task keeps it, and a preempted task may have set it already.
+    let prev_state: u32 = if on(&SCHED_HAS_PREV_STATE) {
+        ctx.arg(3)
+    } else if ctx.arg::<u64>(0) & 1 != 0 {
+        0
+    } else {
+        prev.get(&OFFSET___task_struct_____state)
+    };
+    let queue = next
+        .follow(&OFFSET___task_struct___se___cfs_rq)
+        .follow(&OFFSET___cfs_rq___rq);
+    let now: u64 = queue.get(&OFFSET___rq___clock);
+
+    let left = if prev.get::<u32>(&OFFSET___task_struct___pid) == 0 {
+        Left::NOTHING
+    } else {
+        leave(prev, prev_state, now)
+    };
+    if next.get::<u32>(&OFFSET___task_struct___pid) != 0 {
+        arrive(next, now, left);
+    }
+    0
+}
+
+/// The account of the task that left, kept for the one that comes: the two
+/// are often of one cgroup. Not an `Option`: the compiler would compare the id
+/// before it knows that there is one, and the verifier takes no unset register.
+struct Left {
+    cgroup: u64,
+    account: *mut Sched,
+}
+
+impl Left {
+    const NOTHING: Self = Self {
+        cgroup: 0,
+        account: ptr::null_mut(),
+    };
+}
+
+#[inline(always)]
+fn leave(task: Typed, state: u32, now: u64) -> Left {
+    // TASK_RUNNING is 0, TASK_UNINTERRUPTIBLE 2 (include/linux/sched.h).
+    let reason = if state == 0 {
+        OffCpu::Preempted
+    } else if state & 2 != 0 {
+        OffCpu::Uninterruptible
+    } else {
+        OffCpu::Voluntary
+    };
+    // Run-queue latency needs the reason too: it says what queued the task.
+    if on(&SWITCH_SCHED_OFFCPU) || on(&SWITCH_SCHED_RUNQUEUE) {
+        match DEPARTURES.get(task, BPF_LOCAL_STORAGE_GET_F_CREATE) {
+            // SAFETY: only the CPU that the task leaves or enters touches it.
+            Some(departure) => unsafe {
+                (*departure).at = now;
+                (*departure).reason = reason as u64;
+            },
+            None => lose(Loss::SchedDeparture),
+        }
+    }
+    if !(on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES)) {
+        return Left::NOTHING;
+    }
+    let cgroup = cgroup_of(task);
+    let Some(account) = account::<SchedAccounts>(&cgroup) else {
+        return Left::NOTHING;
+    };
+    // SAFETY: this CPU's own account.
+    unsafe {
+        if on(&SWITCH_SCHED_SWITCHES) {
+            let switches = (&raw mut (*account).switches).cast::<u64>();
+            *switches.add(reason as usize) += 1;
+        }
+        if on(&SWITCH_SCHED_ONCPU) {
+            let since: u64 = task.get(&OFFSET___task_struct___sched_info___last_arrival);
+            Histogram::record(&raw mut (*account).oncpu, now.wrapping_sub(since));
+        }
+    }
+    Left { cgroup, account }
+}
+
+#[inline(always)]
+fn arrive(task: Typed, now: u64, left: Left) {
+    if !(on(&SWITCH_SCHED_RUNQUEUE) || on(&SWITCH_SCHED_OFFCPU)) {
+        return;
+    }
+    let cgroup = cgroup_of(task);
+    let account = if left.cgroup == cgroup && !left.account.is_null() {
+        left.account
+    } else {
+        match account::<SchedAccounts>(&cgroup) {
+            Some(account) => account,
+            None => return,
+        }
+    };
+    let mut queued_by = QUEUED_BY_WAKEUP;
+    // A task that never left since attach has no departure.
+    if let Some(departure) = DEPARTURES.get(task, 0) {
+        // SAFETY: as in `leave`; the account is this CPU's own.
+        unsafe {
+            let (at, reason) = ((*departure).at, (*departure).reason);
+            if reason == OffCpu::Preempted as u64 {
+                queued_by = QUEUED_BY_PREEMPTION;
+            }
+            if on(&SWITCH_SCHED_OFFCPU) && reason < OffCpu::ALL.len() as u64 {
+                let offcpu = (&raw mut (*account).offcpu).cast::<Histogram>();
+                // Clocks of two CPUs differ by less than a tick: a task that
+                // moved may seem to arrive before it left.
+                let away = now.saturating_sub(at);
+                Histogram::record(offcpu.add(reason as usize), away);
+            }
+        }
+    }
+    if on(&SWITCH_SCHED_RUNQUEUE) {
+        let since: u64 = task.get(&OFFSET___task_struct___sched_info___last_queued);
+        if since != 0 {
+            // SAFETY: this CPU's own account; the index is 0 or 1.
+            unsafe {
+                let runqueue = (&raw mut (*account).runqueue).cast::<Histogram>();
+                Histogram::record(runqueue.add(queued_by), now.saturating_sub(since));
+            }
+        }
+    }
+}
+
+/// A task moves to another CPU.
+#[btf_tracepoint(function = "sched_migrate_task")]
+pub fn sched_migrate_task(ctx: BtfTracePointContext) -> i32 {
+    let task: Typed = Object(ctx.arg(0));
+    if let Some(account) = account::<SchedAccounts>(&cgroup_of(task)) {
+        // SAFETY: this CPU's own account.
+        unsafe { (*account).migrations += 1 };
+    }
+    0
+}

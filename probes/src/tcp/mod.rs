@@ -1,0 +1,111 @@
+//! TCP: one account for each cgroup, interface and address family.
+
+mod accept;
+mod segments;
+mod state;
+
+use aya_ebpf::{
+    bindings::BPF_SK_STORAGE_GET_F_CREATE,
+    btf_maps::SkStorage,
+    helpers::{bpf_sk_storage_get, bpf_skc_to_tcp_sock},
+    macros::{btf_map, map},
+    maps::{Array, PerCpuHashMap},
+};
+use kldtrace_abi::{
+    loss::Loss,
+    tcp::{Socket, Tcp, TcpKey},
+};
+
+use crate::{
+    accounts::Accounts,
+    cgroup,
+    kernel::{Object, Typed, offsets},
+};
+
+offsets! {
+    OFFSET___sock_____sk_common___skc_family
+    OFFSET___sock___sk_cgrp_data___cgroup
+    OFFSET___sock___sk_dst_cache
+    OFFSET___dst_entry___dev
+    OFFSET___net_device___name
+}
+
+/// Accounts by cgroup, interface and family.
+#[map]
+static TCP: PerCpuHashMap<TcpKey, Tcp> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static TCP_ZERO: Array<Tcp> = Array::with_max_entries(1, 0);
+
+struct TcpAccounts;
+impl Accounts for TcpAccounts {
+    type Key = TcpKey;
+    type Account = Tcp;
+    const OTHER: TcpKey = TcpKey::OTHER;
+    const FULL: Loss = Loss::TcpSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<TcpKey, Tcp> {
+        &TCP
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<Tcp> {
+        &TCP_ZERO
+    }
+}
+
+/// What is remembered of each socket: it lies in the socket and goes with it,
+/// so nothing can leak.
+#[btf_map]
+static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+/// The socket's memory; with `create`, made if it has none.
+#[inline(always)]
+fn remembered(socket: Typed, create: bool) -> Option<*mut Socket> {
+    let flags = if create {
+        BPF_SK_STORAGE_GET_F_CREATE
+    } else {
+        0
+    };
+    // SAFETY: the verifier checks that it is a socket.
+    let value = unsafe {
+        bpf_sk_storage_get(
+            core::ptr::from_ref(&SOCKETS).cast_mut().cast(),
+            socket.0.cast_mut().cast(),
+            core::ptr::null_mut(),
+            flags.into(),
+        )
+    };
+    (!value.is_null()).then_some(value.cast())
+}
+
+/// The full TCP socket behind a `struct sock`.
+#[inline(always)]
+fn tcp_sock(socket: Typed) -> Option<Typed> {
+    // SAFETY: the helper checks what kind of socket it is.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket.0.cast_mut().cast()) };
+    (!tcp.is_null()).then_some(Object(tcp.cast_const().cast()))
+}
+
+/// The labels of a full socket.
+#[inline(always)]
+fn labels(socket: Typed) -> TcpKey {
+    let device = socket
+        .follow(&OFFSET___sock___sk_dst_cache)
+        .follow(&OFFSET___dst_entry___dev);
+    let family: u16 = socket.get(&OFFSET___sock_____sk_common___skc_family);
+    TcpKey {
+        cgroup: cgroup::id(socket.follow(&OFFSET___sock___sk_cgrp_data___cgroup)),
+        interface: interface(device),
+        family: family.into(),
+    }
+}
+
+/// An interface's name, IFNAMSIZ (16) bytes. The name and not the index: an
+/// index says nothing outside its network namespace.
+#[inline(always)]
+fn interface(device: Typed) -> [u64; 2] {
+    let second_half: Typed = Object(device.0.wrapping_add(8));
+    [
+        device.get(&OFFSET___net_device___name),
+        second_half.get(&OFFSET___net_device___name),
+    ]
+}
