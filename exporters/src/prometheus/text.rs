@@ -1,0 +1,155 @@
+//! The two text formats: Prometheus 0.0.4 and OpenMetrics 1.0.
+//!
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>
+//! <https://prometheus.io/docs/specs/om/open_metrics_spec/>
+
+use std::fmt::Write;
+
+use super::{classic, sample_suffix};
+use crate::model::{Family, Histogram, Kind, Series, Value};
+
+/// Which of the two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Prometheus 0.0.4.
+    Classic,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+/// Writes the families.
+pub fn encode<'a>(families: impl Iterator<Item = &'a Family>, dialect: Dialect) -> String {
+    let mut out = String::new();
+    let mut labels = String::new();
+    for family in families {
+        write_head(&mut out, family, dialect);
+        for series in &family.series {
+            labels.clear();
+            write_labels(&mut labels, series);
+            write_series(&mut out, family, &labels, &series.value);
+        }
+    }
+    if dialect == Dialect::OpenMetrics {
+        out.push_str("# EOF\n");
+    }
+    out
+}
+
+fn write_head(out: &mut String, family: &Family, dialect: Dialect) {
+    // OpenMetrics describes a counter without its suffix, 0.0.4 with it.
+    let suffix = match dialect {
+        Dialect::Classic => sample_suffix(family.kind),
+        Dialect::OpenMetrics => "",
+    };
+    let kind = match family.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    let name = &family.name;
+    push_all(out, &["# TYPE ", name, suffix, " ", kind, "\n"]);
+    if dialect == Dialect::OpenMetrics
+        && let Some(unit) = family.unit.as_str()
+    {
+        push_all(out, &["# UNIT ", name, " ", unit, "\n"]);
+    }
+    push_all(out, &["# HELP ", name, suffix, " "]);
+    push_escaped(out, &family.help, dialect == Dialect::OpenMetrics);
+    out.push('\n');
+}
+
+/// Writes the labels without braces, so that `le` can follow.
+fn write_labels(out: &mut String, series: &Series) {
+    for (position, (name, value)) in series.labels.iter().enumerate() {
+        push_all(out, &[if position == 0 { "" } else { "," }, name, "=\""]);
+        push_escaped(out, value, true);
+        out.push('"');
+    }
+}
+
+fn write_series(out: &mut String, family: &Family, labels: &str, value: &Value) {
+    let number = match value {
+        Value::Histogram(histogram) => {
+            return write_histogram(out, &family.name, labels, histogram);
+        }
+        Value::Integer(number) => Number::Integer(*number),
+        Value::Float(number) => Number::Float(*number),
+    };
+    write_sample(
+        out,
+        &family.name,
+        sample_suffix(family.kind),
+        labels,
+        number,
+    );
+}
+
+fn write_histogram(out: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+    // All that is the same in the 32 lines is put together once.
+    let separator = if labels.is_empty() { "" } else { "," };
+    let prefix = [name, "_bucket{", labels, separator, "le=\""].concat();
+    let count = histogram.count();
+    let finite = classic::FINITE.iter().map(|bound| bound.le.as_str());
+    let counts = classic::cumulative(histogram);
+    for (le, count) in finite.zip(counts).chain([("+Inf", count)]) {
+        push_all(out, &[&prefix, le, "\"} "]);
+        push_number(out, Number::Integer(count));
+        out.push('\n');
+    }
+    write_sample(
+        out,
+        name,
+        "_sum",
+        labels,
+        Number::Float(histogram.sum_seconds()),
+    );
+    write_sample(out, name, "_count", labels, Number::Integer(count));
+}
+
+fn write_sample(out: &mut String, name: &str, suffix: &str, labels: &str, number: Number) {
+    push_all(out, &[name, suffix]);
+    if !labels.is_empty() {
+        push_all(out, &["{", labels, "}"]);
+    }
+    out.push(' ');
+    push_number(out, number);
+    out.push('\n');
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Integer(u64),
+    Float(f64),
+}
+
+fn push_number(out: &mut String, number: Number) {
+    match number {
+        Number::Integer(number) => out.push_str(itoa::Buffer::new().format(number)),
+        Number::Float(number) if number.is_infinite() => {
+            out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
+        }
+        Number::Float(number) => {
+            // The shortest digits that read back as the same number; `NaN` is
+            // the formats' own word. Writing to a string does not fail.
+            let _ = write!(out, "{number:?}");
+        }
+    }
+}
+
+fn push_all(out: &mut String, parts: &[&str]) {
+    for part in parts {
+        out.push_str(part);
+    }
+}
+
+/// Help texts of 0.0.4 leave quotes as they are; all else has them escaped.
+fn push_escaped(out: &mut String, text: &str, quotes: bool) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            _ => out.push(c),
+        }
+    }
+}
