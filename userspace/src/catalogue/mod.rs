@@ -1,0 +1,230 @@
+//! The one table of signals.
+//!
+//! The loader, `doctor`, `latency --list`, the exported families, the
+//! generated reference and the tests all read it. A signal that is not here
+//! does not exist.
+
+mod block;
+mod own;
+mod sched;
+mod tcp;
+
+use kldtrace_abi::{block::Block, sched::Sched, tcp::Tcp};
+use kldtrace_exporters::model::{Kind, Unit};
+
+use crate::signals::{families::Emit, own::Facts};
+
+/// What `kldtrace latency` and the configuration call a group of signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// The scheduler.
+    Sched,
+    /// TCP sockets.
+    Tcp,
+    /// Block devices.
+    Block,
+    /// kldtrace itself.
+    Own,
+}
+
+impl Subject {
+    /// All subjects, in the order in which people see them.
+    pub const ALL: [Self; 4] = [Self::Sched, Self::Tcp, Self::Block, Self::Own];
+
+    /// The name that people type and read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sched => "sched",
+            Self::Tcp => "tcp",
+            Self::Block => "block",
+            Self::Own => "self",
+        }
+    }
+}
+
+/// How much a signal costs where it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Read when asked for; nothing runs in between.
+    Read,
+    /// At rare events: connections, errors, migrations.
+    Low,
+    /// At every request or packet.
+    Medium,
+    /// At every context switch.
+    High,
+}
+
+impl Cost {
+    /// The word in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// Where the kernel calls a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attach {
+    /// A BTF-typed raw tracepoint: arguments are typed pointers.
+    TpBtf(&'static str),
+    /// A raw tracepoint: arguments are untyped, fields need a helper.
+    RawTp(&'static str),
+    /// The return of a kernel function, with its arguments, by BPF trampoline.
+    Fexit(&'static str),
+    /// A cgroup hook on socket addresses, at the root of cgroup v2.
+    CgroupSockAddr(&'static str),
+}
+
+impl Attach {
+    /// The word for the kind, as configuration and `doctor` use it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::TpBtf(_) => "tp_btf",
+            Self::RawTp(_) => "raw_tp",
+            Self::Fexit(_) => "fexit",
+            Self::CgroupSockAddr(_) => "cgroup",
+        }
+    }
+
+    /// What it attaches to.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::TpBtf(name)
+            | Self::RawTp(name)
+            | Self::Fexit(name)
+            | Self::CgroupSockAddr(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for Attach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind(), self.target())
+    }
+}
+
+/// A program of the probes and the hook that it is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hook {
+    /// The program's name in the probes' object file.
+    pub program: &'static str,
+    /// Where it attaches.
+    pub attach: Attach,
+}
+
+/// Where a signal's numbers lie once they are read, and how to take them out.
+/// Label values that the account does not have are the last in `labels`.
+#[derive(Debug)]
+pub enum Numbers {
+    /// In the account of a cgroup; label `unit`.
+    Sched(fn(&Sched, &mut Emit<'_>)),
+    /// In the account of a cgroup, interface and family; labels `unit`,
+    /// `interface`, `family`.
+    Tcp(fn(&Tcp, &mut Emit<'_>)),
+    /// In the account of a device and operation; labels `device`, `op`.
+    Block(fn(&Block, &mut Emit<'_>)),
+    /// In the state that is read at once.
+    Facts(fn(&Facts, &mut Emit<'_>)),
+}
+
+/// One signal: everything that is known of it before the kernel is asked.
+#[derive(Debug)]
+pub struct Signal {
+    /// Short name, `subject.what`: what the configuration and `doctor` say.
+    pub name: &'static str,
+    /// The group that it belongs to.
+    pub subject: Subject,
+    /// Exported family, without `_total`.
+    pub metric: &'static str,
+    /// Histogram, counter or gauge.
+    pub kind: Kind,
+    /// Base unit.
+    pub unit: Unit,
+    /// One sentence for people, also the `# HELP` line.
+    pub help: &'static str,
+    /// Label names, in order of output.
+    pub labels: &'static [&'static str],
+    /// Hooks that must all be there; each is a list of candidates, the
+    /// preferred one first. Empty: the signal is read, not traced.
+    pub hooks: &'static [&'static [Hook]],
+    /// Kernel fields that this signal reads beyond what its programs always
+    /// read, as `struct.field.field`. One that this kernel lacks turns off
+    /// this signal and no other.
+    pub fields: &'static [&'static str],
+    /// The probes' switch for this signal; `None` where the program does
+    /// nothing else or the signal is read.
+    pub switch: Option<&'static str>,
+    /// Cost class.
+    pub cost: Cost,
+    /// The kernel or specification source that the numbers follow.
+    pub source: &'static str,
+    /// How its series come out of what was read.
+    pub numbers: Numbers,
+}
+
+/// Every signal, by subject.
+pub fn signals() -> impl Iterator<Item = &'static Signal> {
+    [sched::SIGNALS, tcp::SIGNALS, block::SIGNALS, own::SIGNALS]
+        .into_iter()
+        .flatten()
+}
+
+/// The signal of that name.
+pub fn find(name: &str) -> Option<&'static Signal> {
+    signals().find(|signal| signal.name == name)
+}
+
+impl Signal {
+    /// The name of the exported family: counters end in `_total`.
+    pub fn exported_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.metric),
+            _ => self.metric.to_owned(),
+        }
+    }
+}
+
+/// A hook with one candidate.
+const fn tp_btf(name: &'static str) -> Hook {
+    Hook {
+        program: name,
+        attach: Attach::TpBtf(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let mut names = HashSet::new();
+        let mut metrics = HashSet::new();
+        for signal in signals() {
+            assert!(names.insert(signal.name), "{} twice", signal.name);
+            assert!(metrics.insert(signal.metric), "{} twice", signal.metric);
+            let prefix = format!("{}.", signal.subject.as_str());
+            assert!(signal.name.starts_with(&prefix), "{}", signal.name);
+            assert!(!signal.metric.ends_with("_total"), "{}", signal.metric);
+            if let Some(unit) = signal.unit.as_str() {
+                assert!(signal.metric.ends_with(unit), "{}", signal.metric);
+            }
+            assert!(signal.help.ends_with('.'), "{}", signal.name);
+            assert!(!signal.source.is_empty(), "{}", signal.name);
+        }
+    }
+
+    #[test]
+    fn histograms_are_of_durations() {
+        for signal in signals().filter(|s| s.kind == Kind::Histogram) {
+            assert_eq!(signal.unit, Unit::Seconds, "{}", signal.name);
+        }
+    }
+}

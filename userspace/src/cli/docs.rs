@@ -1,0 +1,144 @@
+//! `kldtrace docs`: what is generated from the definitions.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Args, CommandFactory as _, Subcommand};
+use clap_complete::Shell;
+
+use super::Cli;
+use crate::{
+    catalogue::{self, Signal, Subject},
+    config::Config,
+};
+
+/// Arguments of `kldtrace docs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kldtrace docs man | man -l -
+  kldtrace docs completions bash > /etc/bash_completion.d/kldtrace")]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The reference of all signals, as Markdown
+    Reference,
+    /// The reference of the configuration, as Markdown
+    Config,
+    /// The man page
+    Man,
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Writes to standard output.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match arguments.what {
+        What::Reference => reference(&mut out)?,
+        What::Config => {
+            writeln!(
+                out,
+                "# Configuration\n\n<!-- generated: kldtrace docs config -->\n"
+            )?;
+            writeln!(out, "```toml\n{}```", Config::example())?;
+        }
+        What::Man => man(&mut out)?,
+        What::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kldtrace", &mut out);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One page for the command and all its subcommands.
+fn man(out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let page = clap_mangen::Man::new(subcommand.clone()).title(subcommand.get_name());
+        page.render_description_section(out)?;
+        page.render_options_section(out)?;
+    }
+    Ok(())
+}
+
+fn reference(out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "# Signals\n\n<!-- generated: kldtrace docs reference -->\n"
+    )?;
+    writeln!(
+        out,
+        "Every signal of the catalogue, with its metric. Histograms have buckets of schema 3\n\
+         (see [Histograms](../concepts/histograms.md)). A signal that a kernel cannot serve is\n\
+         shown by `kldtrace doctor` with the reason and by\n\
+         `kldtrace_signal_available{{signal=\"…\"}} 0`.\n"
+    )?;
+    for subject in Subject::ALL {
+        writeln!(out, "## {}\n", subject.as_str())?;
+        for signal in catalogue::signals().filter(|signal| signal.subject == subject) {
+            entry(signal, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn entry(signal: &Signal, out: &mut dyn Write) -> std::io::Result<()> {
+    let labels: Vec<_> = signal
+        .labels
+        .iter()
+        .map(|label| format!("`{label}`"))
+        .collect();
+    let hooks: Vec<_> = signal
+        .hooks
+        .iter()
+        .map(|candidates| {
+            let names: Vec<_> = candidates
+                .iter()
+                .map(|hook| format!("`{}`", hook.attach))
+                .collect();
+            names.join(", else ")
+        })
+        .collect();
+    let or = |list: Vec<String>, none: &str, between: &str| {
+        if list.is_empty() {
+            none.to_owned()
+        } else {
+            list.join(between)
+        }
+    };
+    let fields: Vec<_> = signal
+        .fields
+        .iter()
+        .map(|field| format!("`{field}`"))
+        .collect();
+    writeln!(out, "### {}\n\n{}\n", signal.name, signal.help)?;
+    writeln!(out, "| | |\n|---|---|")?;
+    writeln!(out, "| metric | `{}` |", signal.exported_name())?;
+    writeln!(out, "| kind | {:?} |", signal.kind)?;
+    writeln!(
+        out,
+        "| unit | {} |",
+        signal.unit.as_str().unwrap_or("count")
+    )?;
+    writeln!(out, "| labels | {} |", or(labels, "none", ", "))?;
+    writeln!(
+        out,
+        "| hooks | {} |",
+        or(hooks, "read when asked for", "; ")
+    )?;
+    writeln!(
+        out,
+        "| kernel fields of its own | {} |",
+        or(fields, "none", ", ")
+    )?;
+    writeln!(out, "| cost class | {} |", signal.cost.as_str())?;
+    writeln!(out, "| follows | {} |\n", signal.source)
+}

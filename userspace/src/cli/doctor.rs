@@ -1,0 +1,181 @@
+//! `kldtrace doctor`.
+
+use std::{
+    io::{IsTerminal as _, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+
+use super::{DaemonAddress, client::Client};
+use crate::{
+    config::{Config, LogFormat},
+    doctor::Report,
+    kernel::loader,
+    selection,
+    signals::own,
+    view::text::harmless,
+};
+
+/// Arguments of `kldtrace doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 when all that the configuration asks for is measured, else 1.
+
+Examples:
+  kldtrace doctor
+  kldtrace doctor --json | jq '.signals[] | select(.available | not)'"
+)]
+pub struct Arguments {
+    /// Configuration whose signals are asked for; without it, all signals
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: DaemonAddress,
+}
+
+/// Reports. A running daemon is asked unless another configuration is given.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = match &arguments.config {
+        Some(path) => Config::load(path, selection::names())?,
+        None => Config::default(),
+    };
+    let daemon = if arguments.daemon.attach || arguments.config.is_some() {
+        None
+    } else {
+        Client::find(&arguments.daemon.socket, "")?
+    };
+    super::log::start("error", LogFormat::Text)?;
+    let report = match daemon {
+        Some(daemon) => daemon.doctor()?,
+        None => {
+            super::require_root()?;
+            let loaded = loader::load(&selection::signals(&config), &selection::options(&config))?;
+            Report::make(
+                &loaded,
+                &own::kernel_release(),
+                crate::daemon::DOCTOR_WINDOW,
+            )?
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        let color = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        table(&report, color, &mut out)?;
+    }
+    Ok(if report.complete() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn table(report: &Report, color: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    let paint = |style: Style, text: &str| {
+        if color {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
+    };
+    let good = AnsiColor::Green.on_default();
+    let bad = AnsiColor::Red.on_default();
+    let bold = Style::new().bold();
+
+    writeln!(
+        out,
+        "{}",
+        paint(bold, &format!("Kernel {}", harmless(&report.kernel)))
+    )?;
+    for fact in &report.facts {
+        let word = if fact.present {
+            paint(good, "yes")
+        } else {
+            paint(bad, "no ")
+        };
+        writeln!(out, "  {:<10}{word}  {}", fact.name, harmless(&fact.detail))?;
+    }
+
+    let width = report
+        .signals
+        .iter()
+        .map(|s| s.signal.len())
+        .max()
+        .unwrap_or(0);
+    writeln!(out, "\n{}", paint(bold, "Signals"))?;
+    for signal in &report.signals {
+        let name = &signal.signal;
+        if signal.available {
+            let hooks = if signal.hooks.is_empty() {
+                "read when asked for".to_owned()
+            } else {
+                signal.hooks.join(", ")
+            };
+            let word = paint(good, "available");
+            writeln!(out, "  {name:<width$}  {word}  {:<6}  {hooks}", signal.cost)?;
+        } else {
+            let reason = signal.reason.as_deref().unwrap_or("unknown");
+            let word = paint(bad, "absent   ");
+            writeln!(
+                out,
+                "  {name:<width$}  {word}  because {}",
+                harmless(reason)
+            )?;
+        }
+    }
+
+    writeln!(out, "\n{}", paint(bold, "Programs"))?;
+    writeln!(
+        out,
+        "  {:<24}{:<34}{:>12}{:>12}",
+        "PROGRAM", "HOOK", "INSTRUCTIONS", "NS PER RUN"
+    )?;
+    for program in &report.programs {
+        let instructions = program
+            .instructions
+            .map_or("?".to_owned(), |n| n.to_string());
+        let nanoseconds = program
+            .nanoseconds
+            .map_or("did not run".to_owned(), |ns| format!("{ns:.0}"));
+        writeln!(
+            out,
+            "  {:<24}{:<34}{instructions:>12}{nanoseconds:>12}",
+            program.program, program.hook
+        )?;
+        for refused in &program.refused {
+            writeln!(out, "    instead of {}", harmless(refused))?;
+        }
+    }
+
+    let absent = report
+        .signals
+        .iter()
+        .filter(|signal| !signal.available)
+        .count();
+    writeln!(out)?;
+    if absent == 0 {
+        writeln!(
+            out,
+            "{}",
+            paint(good, "All signals asked for are measured.")
+        )
+    } else {
+        let all = report.signals.len();
+        writeln!(
+            out,
+            "{}",
+            paint(
+                bad,
+                &format!("{absent} of {all} signals asked for are absent.")
+            )
+        )
+    }
+}

@@ -1,0 +1,256 @@
+//! `kldtrace latency`.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use kldtrace_exporters::model::{Family, Kind};
+
+use super::{DaemonAddress, client::Client};
+use crate::{
+    catalogue::{self, Signal, Subject},
+    config::{Config, LogFormat, units},
+    kernel::loader::{self, Availability},
+    selection,
+    signals::reader::Reader,
+    view::{
+        Screen,
+        group::{Filter, Selection, Shown},
+        hgrm,
+        session::{self, Format, Source},
+    },
+    words::did_you_mean,
+};
+
+/// Arguments of `kldtrace latency`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kldtrace latency sched                              until Ctrl-C
+  kldtrace latency sched.runqueue_latency --by unit   one signal, by unit
+  kldtrace latency block --by device,op --duration 30s
+  kldtrace latency tcp --filter unit=nginx.service --filter 'interface=wg-*'
+  kldtrace latency block --duration 1m --hgrm block.hgrm
+  kldtrace latency --list
+
+Values of one label given twice mean either; * stands for any text. A running
+daemon is asked; without one, just the probes that are needed are attached
+for as long as this runs.")]
+pub struct Arguments {
+    /// sched, tcp, block, or one signal of --list
+    #[arg(required_unless_present = "list")]
+    target: Option<String>,
+    /// Label to tell apart; several: --by device,op
+    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+    by: Vec<String>,
+    /// Show only what has this label value
+    #[arg(long, value_name = "LABEL=VALUE")]
+    filter: Vec<Filter>,
+    /// Stop after this time: 10s, 5m
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    duration: Option<Duration>,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s")]
+    interval: Duration,
+    /// One JSON object for each interval
+    #[arg(long)]
+    json: bool,
+    /// Write the percentiles for HdrHistogram's plotters at the end
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+    /// List the targets and their signals
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    daemon: DaemonAddress,
+}
+
+/// Shows latencies until the duration is over or Ctrl-C.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Some(target) = arguments.target.filter(|_| !arguments.list) else {
+        list(arguments.json)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let signals = signals_of(&target)?;
+    let shown: Vec<Shown> = signals.iter().map(|signal| shown(signal)).collect();
+    let selection = Selection {
+        filters: arguments.filter,
+        by: arguments.by,
+    };
+    selection.check(&shown).map_err(anyhow::Error::msg)?;
+    let files = arguments
+        .hgrm
+        .map(|path| hgrm::Files::create(&path, &shown))
+        .transpose()?;
+
+    super::log::start("error", LogFormat::Text)?;
+    let mut source = source(&signals, &arguments.daemon)?;
+    let measured = source.snapshot()?;
+    let shown: Vec<Shown> = shown
+        .into_iter()
+        .filter(|shown| measured.iter().any(|family| family.name == shown.metric))
+        .collect();
+    if shown.is_empty() {
+        bail!("{target}: none of its signals is measured: see kldtrace doctor");
+    }
+    let options = session::Options {
+        target,
+        shown,
+        selection,
+        interval: arguments.interval,
+        duration: arguments.duration,
+        format: match Screen::stdout() {
+            _ if arguments.json => Format::Json,
+            Some(screen) => Format::Terminal(screen),
+            None => Format::Plain,
+        },
+    };
+    let stop = stop_on_signals()?;
+    let total = session::run(
+        source.as_mut(),
+        &options,
+        &stop,
+        &mut std::io::stdout().lock(),
+    )?;
+    if let Some(files) = files {
+        files.write(&total.rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(signal: &'static Signal) -> Shown {
+    Shown {
+        signal: signal.name,
+        metric: signal.metric,
+        help: signal.help,
+        labels: signal.labels,
+    }
+}
+
+fn latencies() -> impl Iterator<Item = &'static Signal> {
+    catalogue::signals().filter(|signal| signal.kind == Kind::Histogram)
+}
+
+/// The subjects that have latencies to show; kldtrace's own is not one.
+fn subjects() -> impl Iterator<Item = Subject> {
+    Subject::ALL.into_iter().filter(|s| *s != Subject::Own)
+}
+
+fn signals_of(target: &str) -> anyhow::Result<Vec<&'static Signal>> {
+    let signals: Vec<_> = latencies()
+        .filter(|signal| signal.subject.as_str() == target || signal.name == target)
+        .collect();
+    if signals.is_empty() {
+        let names = subjects()
+            .map(Subject::as_str)
+            .chain(latencies().map(|signal| signal.name));
+        let hint = did_you_mean(target, names);
+        let subjects: Vec<_> = subjects().map(Subject::as_str).collect();
+        bail!(
+            "unknown target {target:?}{hint}: the targets are {} (kldtrace latency --list)",
+            subjects.join(", ")
+        );
+    }
+    Ok(signals)
+}
+
+fn list(json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let signals: Vec<_> = latencies().filter(|s| s.subject != Subject::Own).collect();
+    if json {
+        for signal in signals {
+            let row = serde_json::json!({
+                "target": signal.subject.as_str(),
+                "signal": signal.name,
+                "metric": signal.metric,
+                "labels": signal.labels,
+                "help": signal.help,
+            });
+            writeln!(out, "{row}")?;
+        }
+        return Ok(());
+    }
+    for subject in subjects() {
+        writeln!(out, "{}", subject.as_str())?;
+        for signal in signals.iter().filter(|signal| signal.subject == subject) {
+            writeln!(out, "  {:<26}{}", signal.name, signal.labels.join(", "))?;
+            writeln!(out, "    {}", signal.help)?;
+        }
+    }
+    Ok(())
+}
+
+/// The daemon if it runs, else our own probes.
+fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Result<Box<dyn Source>> {
+    let subject = signals.first().map_or("", |signal| signal.subject.as_str());
+    if !address.attach
+        && let Some(daemon) = Client::find(&address.socket, subject)?
+    {
+        return Ok(Box::new(daemon));
+    }
+    super::require_root()?;
+    // Names of short-lived cgroups come from these events.
+    let mut wanted = signals.to_vec();
+    wanted.extend(catalogue::find("self.cgroup_events"));
+    let loaded = loader::load(&wanted, &selection::options(&Config::default()))?;
+    for (signal, is) in &loaded.signals {
+        if let Availability::Absent(reason) = is {
+            writeln!(
+                std::io::stderr(),
+                "kldtrace: {} is absent: {reason}",
+                signal.name
+            )?;
+        }
+    }
+    let series = Config::default().limits.series_per_family;
+    let reader = Reader::new(loaded, usize::try_from(series)?)?;
+    Ok(Box::new(Attached(reader)))
+}
+
+/// Our own probes, for as long as this runs.
+struct Attached(Reader);
+
+impl Source for Attached {
+    fn snapshot(&mut self) -> anyhow::Result<Vec<Family>> {
+        self.0.families(|signal| signal.kind == Kind::Histogram)
+    }
+}
+
+/// A flag that Ctrl-C and SIGTERM set. The second one ends at once.
+fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot watch for signals")?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) = (
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::terminate()),
+            ) else {
+                return;
+            };
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if flag.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    });
+    Ok(stop)
+}

@@ -1,0 +1,75 @@
+//! The types of values that are not plain numbers or text.
+
+/// Memory for the kernel's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapMemory {
+    /// By the node's RAM: see [`super::Limits::map_memory_bytes`].
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// Types whose values are words of a closed set.
+pub(super) trait Word: Copy + 'static {
+    const ALL: &'static [(&'static str, Self)];
+}
+
+/// Makes an enum whose variants the file writes as words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$help:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$help])* $variant,)* }
+
+        impl $name {
+            /// The word in the file.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl Word for $name {
+            const ALL: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)*];
+        }
+    };
+}
+
+words! {
+    /// Importance of a log message.
+    Level {
+        /// Something failed.
+        Error = "error",
+        /// Something is lost or missing.
+        Warn = "warn",
+        /// What an operator wants to have read once.
+        Info = "info",
+        /// For finding faults.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// How log messages are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// A way to attach a program to the kernel, as `kldtrace doctor` names it.
+    HookKind {
+        /// BTF-typed raw tracepoint.
+        TpBtf = "tp_btf",
+        /// Raw tracepoint.
+        RawTp = "raw_tp",
+        /// Return of a kernel function, by trampoline.
+        Fexit = "fexit",
+        /// Cgroup hook on socket addresses.
+        Cgroup = "cgroup",
+    }
+}

@@ -1,0 +1,150 @@
+//! Every section and key of the configuration, each defined once.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use toml::de::DeValue;
+
+use super::{
+    kinds::{HookKind, Level, LogFormat, MapMemory},
+    read::{self, Fault, Input},
+};
+
+/// A section of the file.
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+/// A key of a section.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// The default, as TOML.
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+    /// Checks a value and stores it.
+    pub(super) set: fn(&mut Config, &Input<'_>) -> Result<(), Fault>,
+}
+
+/// Makes, from one definition, a struct for each section, [`Config`], its
+/// defaults and the table that parser and example share. A key's doc comment
+/// is its help; `by` names the function that reads and checks it.
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])*
+        $section:ident: $Section:ident {
+            $(
+                $(#[doc = $help:literal])*
+                $key:ident: $type:ty = $default:literal by $read:path,
+            )*
+        }
+    )*) => {
+        /// The whole configuration, complete and checked.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $( $(#[doc = $about])* pub $section: $Section, )*
+        }
+
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $( $(#[doc = $help])* pub $key: $type, )*
+            }
+        )*
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $( $section: $Section { $( $key: default($default, $read), )* }, )*
+                }
+            }
+        }
+
+        /// Every section, in the order of the example.
+        pub(super) const SECTIONS: &[Section] = &[$(
+            Section {
+                name: stringify!($section),
+                about: concat!($($about, "\n"),*),
+                keys: &[$(
+                    Key {
+                        name: stringify!($key),
+                        default: $default,
+                        help: concat!($($help, "\n"),*),
+                        set: |config, input| {
+                            config.$section.$key = $read(input)?;
+                            Ok(())
+                        },
+                    },
+                )*],
+            },
+        )*];
+    };
+}
+
+/// Reads a default of the table below; the tests read each of them, so a
+/// wrong one never reaches anybody.
+fn default<T>(toml: &'static str, read: fn(&Input<'_>) -> Result<T, Fault>) -> T {
+    let value = DeValue::parse(toml).expect("defaults are TOML");
+    let input = Input {
+        value: &value,
+        signals: None,
+    };
+    match read(&input) {
+        Ok(value) => value,
+        Err(fault) => unreachable!("default {toml}: {}", fault.message),
+    }
+}
+
+settings! {
+    /// Who this node is.
+    node: Node {
+        /// Name of the node in what is exported; "" for its host name.
+        name: Option<String> = r#""""# by read::label,
+    }
+    /// Which signals are collected. `kldtrace doctor` lists their names.
+    signals: Signals {
+        /// Names of signals; * stands for any text, as in "sched.*".
+        enable: Vec<String> = r#"["*"]"# by read::signals,
+        /// Names taken out of those enabled, written the same way.
+        disable: Vec<String> = "[]" by read::signals,
+    }
+    /// Where the daemon answers.
+    listen: Listen {
+        /// IP address and port for /metrics and /healthz; "off" for none.
+        address: Option<SocketAddr> = r#""127.0.0.1:9750""# by read::address,
+        /// Unix socket for the command line; an absolute path.
+        socket: PathBuf = r#""/run/kldtrace/kldtrace.sock""# by read::socket,
+        /// Group whose members may use the socket. If the node has no such
+        /// group, or this is "", only root may.
+        socket_group: Option<String> = r#""kldtrace""# by read::group,
+    }
+    /// What the daemon may use at most. What is lost at a limit is counted.
+    limits: Limits {
+        /// Memory for the kernel's maps, 4MiB to 4GiB; "auto" is a thousandth
+        /// of the RAM, at least 16MiB and at most 256MiB.
+        map_memory: MapMemory = r#""auto""# by read::map_memory,
+        /// Series of each metric family, 10 to 100000; what goes beyond is
+        /// counted in one series with the label values "other".
+        series_per_family: u64 = "2000" by read::integer::<10, 100_000>,
+        /// Buffer for events between kernel and daemon: a power of two,
+        /// 64KiB to 64MiB.
+        event_buffer: u64 = r#""1MiB""# by read::event_buffer,
+    }
+    /// What the daemon says of itself, on standard error.
+    log: Log {
+        /// Least important messages shown: "error", "warn", "info", "debug"
+        /// or "trace".
+        level: Level = r#""info""# by read::word,
+        /// "text" for people or "json" for machines.
+        format: LogFormat = r#""text""# by read::word,
+        /// Also log diagnostics from the programs in the kernel.
+        probes: bool = "false" by read::boolean,
+    }
+    /// For diagnosis only.
+    hooks: Hooks {
+        /// Kinds of hooks not to use, so that the next candidate serves:
+        /// "tp_btf", "raw_tp", "tracepoint", "fexit" or "kretprobe".
+        avoid: Vec<HookKind> = "[]" by read::words,
+    }
+}

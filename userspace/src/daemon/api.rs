@@ -1,0 +1,78 @@
+//! The Unix socket's API: what the tool asks a running daemon.
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use kldtrace_exporters::model::Family;
+use serde::Deserialize;
+use tokio::{net::UnixListener, sync::watch};
+
+use super::Shared;
+use crate::{catalogue::Signal, doctor::Report, signals::own};
+
+/// Serves until told to stop.
+pub async fn serve(
+    listener: UnixListener,
+    shared: Shared,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/v1/families", get(families))
+        .route("/v1/doctor", get(doctor))
+        .with_state(shared);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        })
+        .await?;
+    Ok(())
+}
+
+type Failure = (StatusCode, String);
+
+fn failure(error: &anyhow::Error) -> Failure {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}"))
+}
+
+#[derive(Deserialize)]
+struct Which {
+    /// A subject's name; without it, all.
+    subject: Option<String>,
+}
+
+async fn families(
+    State(shared): State<Shared>,
+    Query(which): Query<Which>,
+) -> Result<Json<Vec<Family>>, Failure> {
+    let wanted = move |signal: &Signal| {
+        which
+            .subject
+            .as_deref()
+            .is_none_or(|subject| subject == signal.subject.as_str())
+    };
+    let families = shared
+        .with(move |reader| reader.families(wanted))
+        .await
+        .and_then(|result| result);
+    families.map(Json).map_err(|error| failure(&error))
+}
+
+/// How long `doctor` measures.
+pub const WINDOW: Duration = Duration::from_secs(1);
+
+async fn doctor(State(shared): State<Shared>) -> Result<Json<Report>, Failure> {
+    let report = shared
+        .with(|reader| {
+            let report = Report::make(reader.loaded(), &own::kernel_release(), WINDOW);
+            reader.stats_were_on(WINDOW);
+            report
+        })
+        .await
+        .and_then(|result| result);
+    report.map(Json).map_err(|error| failure(&error))
+}

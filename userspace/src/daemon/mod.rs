@@ -1,0 +1,218 @@
+//! The daemon: loads what the configuration asks for, serves it, and ends
+//! cleanly.
+
+mod api;
+pub use api::WINDOW as DOCTOR_WINDOW;
+mod http;
+mod listen;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    config::Config,
+    kernel::loader::{self, Availability},
+    selection,
+    signals::reader::Reader,
+};
+
+/// The reader, shared by those who ask. It is replaced on reload.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Reader>>);
+
+impl Shared {
+    /// Runs a piece of work with the reader, off the event loop: reading maps
+    /// blocks.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Reader) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let reader = self.0.clone();
+        tokio::task::spawn_blocking(move || {
+            // A reader that panicked in the middle still has its maps.
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut reader)
+        })
+        .await
+        .context("reading the probes failed")
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting: a configuration, a listener, the kernel. What
+/// fails later is logged.
+pub fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
+    // One thread serves; reading the maps has a thread of its own.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()?
+        .block_on(serve(config, path))
+}
+
+async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
+    // Before anything is attached: a port in use must not cost an attach.
+    let metrics = listen::metrics(&config).await?;
+    let socket = listen::socket(&config)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let shared = Shared(Arc::new(Mutex::new(start(&config)?)));
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(listener) = metrics {
+        tasks.spawn(http::serve(listener, shared.clone(), stopped.clone()));
+    }
+    tasks.spawn(api::serve(socket.listener, shared.clone(), stopped.clone()));
+    let mut events = tokio::spawn(drain(shared.clone()));
+    let mut statistics = tokio::spawn(sample_costs(shared.clone()));
+
+    let mut config = config;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                // The old ring buffer goes with the old reader.
+                events.abort();
+                config = reload(config, path.as_deref(), &shared).await;
+                events = tokio::spawn(drain(shared.clone()));
+            }
+            Some(ended) = tasks.join_next() => {
+                let result: anyhow::Result<()> = ended?;
+                result.context("a listener ended")?;
+            }
+        }
+    }
+    tracing::info!("stopping");
+    events.abort();
+    statistics.abort();
+    let _ = (&mut events).await;
+    let _ = (&mut statistics).await;
+    // Listeners finish what they answer; who holds on longer is cut off.
+    stop.send_replace(true);
+    let finish = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(5), finish)
+        .await
+        .is_err()
+    {
+        tracing::warn!("a client did not finish in 5 s");
+    }
+    drop(socket.path);
+    Ok(())
+}
+
+fn start(config: &Config) -> anyhow::Result<Reader> {
+    let wanted = selection::signals(config);
+    let loaded = loader::load(&wanted, &selection::options(config))?;
+    for (signal, is) in &loaded.signals {
+        if let Availability::Absent(reason) = is {
+            tracing::warn!(signal = signal.name, %reason, "signal absent");
+        }
+    }
+    tracing::info!(
+        programs = loaded.attached.len(),
+        milliseconds = loaded.took.as_millis(),
+        "attached"
+    );
+    let reader = Reader::new(loaded, config.limits.series_per_family as usize)?;
+    // The kernel's types took megabytes while programs were loaded.
+    // SAFETY: malloc_trim only gives free memory back.
+    unsafe { libc::malloc_trim(0) };
+    Ok(reader)
+}
+
+/// Takes the configuration anew. A bad one changes nothing. Listeners stay as
+/// they are: they change with a restart.
+async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
+    let Some(path) = path else {
+        tracing::info!("no configuration file to read again");
+        return old;
+    };
+    let new = match Config::load(path, selection::names()) {
+        Ok(new) => new,
+        Err(error) => {
+            tracing::error!(%error, "the configuration is kept as it was");
+            return old;
+        }
+    };
+    if new == old {
+        tracing::info!("the configuration has not changed");
+        return old;
+    }
+    if new.listen != old.listen {
+        tracing::warn!("[listen] has changed: restart to listen there");
+    }
+    let fresh = new.clone();
+    // The new probes are attached before the old are let go: no gap. The
+    // counters begin anew, as after a restart.
+    let replaced = shared
+        .with(move |reader| start(&fresh).map(|new| drop(std::mem::replace(reader, new))))
+        .await
+        .and_then(|result| result);
+    match replaced {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "reloaded");
+            new
+        }
+        Err(error) => {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "reload failed; the old probes stay"
+            );
+            old
+        }
+    }
+}
+
+/// Takes events out of the ring buffer as they come.
+async fn drain(shared: Shared) -> anyhow::Result<()> {
+    let descriptor = shared.with(|reader| reader.events_fd()).await??;
+    // SAFETY: the descriptor is owned by the AsyncFd and lives as long.
+    let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE)? };
+    loop {
+        ready.readable().await?.clear_ready();
+        shared.with(Reader::drain).await?;
+        // A storm of cgroups is taken in by the hundred, not one by one.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How often and for how long the kernel keeps run-time statistics: they cost
+/// about 25 ns a run, so they are not left on.
+const COST_EVERY: Duration = Duration::from_secs(30);
+const COST_FOR: Duration = Duration::from_millis(300);
+
+/// Samples what the probes cost.
+async fn sample_costs(shared: Shared) -> anyhow::Result<()> {
+    loop {
+        match aya::sys::enable_stats(aya::sys::Stats::RunTime) {
+            Ok(statistics) => {
+                let since = std::time::Instant::now();
+                tokio::time::sleep(COST_FOR).await;
+                drop(statistics);
+                let on = since.elapsed();
+                shared.with(move |reader| reader.stats_were_on(on)).await?;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no run-time statistics: the cost of probes is unknown");
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(COST_EVERY).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! What is measured, by which hook, at what cost, and what is not and why.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    catalogue::Signal,
+    kernel::{
+        facts::{self, Fact},
+        loader::{Availability, Loaded},
+    },
+    signals::reader::measure,
+};
+
+/// The whole report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// `uname -r`.
+    pub kernel: String,
+    /// What the kernel has and lacks.
+    pub facts: Vec<Fact>,
+    /// Every signal that the configuration asks for.
+    pub signals: Vec<SignalReport>,
+    /// Every attached program.
+    pub programs: Vec<ProgramReport>,
+}
+
+/// One signal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignalReport {
+    /// Its name in the catalogue.
+    pub signal: String,
+    /// Whether it is measured.
+    pub available: bool,
+    /// The hooks in use; empty where it is read.
+    pub hooks: Vec<String>,
+    /// Why it is not measured.
+    pub reason: Option<String>,
+    /// The cost class of the catalogue.
+    pub cost: String,
+}
+
+/// One attached program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProgramReport {
+    /// Its name.
+    pub program: String,
+    /// Where it is attached.
+    pub hook: String,
+    /// Candidates that were preferred and refused, with the reason.
+    pub refused: Vec<String>,
+    /// Instructions of the translated program.
+    pub instructions: Option<u32>,
+    /// Measured nanoseconds for each run; `None`: it did not run meanwhile.
+    pub nanoseconds: Option<f64>,
+}
+
+impl Report {
+    /// Whether all that was asked for is measured.
+    pub fn complete(&self) -> bool {
+        self.signals.iter().all(|signal| signal.available)
+    }
+
+    /// Looks at what is loaded, and measures it for `window`.
+    ///
+    /// # Errors
+    /// When the kernel refuses to keep run-time statistics.
+    pub fn make(loaded: &Loaded, kernel: &str, window: Duration) -> anyhow::Result<Self> {
+        let measured = measure(loaded, window)?;
+        let programs = loaded
+            .attached
+            .iter()
+            .zip(measured)
+            .map(|(attached, (_, nanoseconds))| ProgramReport {
+                program: attached.hook.program.to_owned(),
+                hook: attached.hook.attach.to_string(),
+                refused: attached
+                    .refused
+                    .iter()
+                    .map(|(hook, reason)| format!("{}: {reason}", hook.attach))
+                    .collect(),
+                instructions: loaded
+                    .program_info(attached.hook.program)
+                    .and_then(|info| info.size_translated())
+                    .map(|bytes| bytes / 8),
+                nanoseconds: nanoseconds.is_finite().then_some(nanoseconds),
+            })
+            .collect();
+        Ok(Self {
+            kernel: kernel.to_owned(),
+            facts: facts::facts(),
+            signals: loaded
+                .signals
+                .iter()
+                .map(|(signal, is)| SignalReport {
+                    signal: signal.name.to_owned(),
+                    available: *is == Availability::Available,
+                    hooks: hooks_in_use(signal, loaded),
+                    reason: match is {
+                        Availability::Available => None,
+                        Availability::Absent(reason) => Some(reason.clone()),
+                    },
+                    cost: signal.cost.as_str().to_owned(),
+                })
+                .collect(),
+            programs,
+        })
+    }
+}
+
+fn hooks_in_use(signal: &Signal, loaded: &Loaded) -> Vec<String> {
+    let mut hooks: Vec<String> = signal
+        .hooks
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|hook| {
+            loaded
+                .attached
+                .iter()
+                .any(|attached| attached.hook == **hook)
+        })
+        .map(|hook| hook.attach.to_string())
+        .collect();
+    hooks.dedup();
+    hooks
+}

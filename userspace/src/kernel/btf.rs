@@ -1,0 +1,253 @@
+//! Field offsets from the running kernel's BTF.
+//!
+//! rustc emits no CO-RE relocations, so the probes get their offsets from
+//! here. aya keeps its parsed BTF to itself and would hold all of it in
+//! memory, and the parsers on crates.io are either copyleft or unmaintained;
+//! this one borrows the file's bytes and keeps one `u32` for each type.
+//! Format: <https://docs.kernel.org/bpf/btf.html>
+
+use std::{fs, path::Path};
+
+/// Why BTF could not be read or a field not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// The file is absent or unreadable.
+    #[error("{path}: {source} (is the kernel built with CONFIG_DEBUG_INFO_BTF=y?)")]
+    Unreadable {
+        /// The BTF file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes are not BTF, or end too early.
+    #[error("malformed BTF at byte {0}")]
+    Malformed(usize),
+    /// The kernel has no such structure.
+    #[error("no struct {0} in this kernel's BTF")]
+    NoStruct(String),
+    /// The structure has no such field.
+    #[error("no field {field} in struct {of}")]
+    NoField {
+        /// The structure.
+        of: String,
+        /// The field, as asked for.
+        field: String,
+    },
+}
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+/// Kinds that only wrap another type: typedef, volatile, const, restrict,
+/// type tag.
+const TRANSPARENT: [u32; 5] = [KIND_TYPEDEF, 9, 10, 11, 18];
+
+/// The types of one BTF file.
+pub struct Btf {
+    bytes: Vec<u8>,
+    /// Where each type's header begins; type 0 is void.
+    types: Vec<u32>,
+    strings: usize,
+}
+
+struct Header<'a> {
+    name: &'a str,
+    kind: u32,
+    vlen: usize,
+    /// `info` bit 31: members pack a bit-field size with their offset.
+    flag: bool,
+    /// The type referred to, or the size.
+    type_or_size: u32,
+    /// Where what follows the header begins.
+    body: usize,
+}
+
+impl Btf {
+    /// Reads a BTF file, usually `/sys/kernel/btf/vmlinux`.
+    pub fn from_file(path: &Path) -> Result<Self, BtfError> {
+        let bytes = fs::read(path).map_err(|source| BtfError::Unreadable {
+            path: path.display().to_string(),
+            source,
+        })?;
+        Self::parse(bytes)
+    }
+
+    /// Indexes BTF bytes; every length is checked against what is there.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        let magic = bytes.get(..2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        if magic != Some(MAGIC) {
+            return Err(BtfError::Malformed(0));
+        }
+        let header = read_u32(&bytes, 4)? as usize;
+        let at = |field| Ok::<_, BtfError>(read_u32(&bytes, field)? as usize);
+        let first = header.saturating_add(at(8)?);
+        let end = first.saturating_add(at(12)?);
+        let strings = header.saturating_add(at(16)?);
+        if end > bytes.len() || strings > bytes.len() {
+            return Err(BtfError::Malformed(bytes.len()));
+        }
+        let mut btf = Self {
+            bytes,
+            types: vec![u32::MAX],
+            strings,
+        };
+        let mut next = first;
+        while next < end {
+            btf.types.push(next as u32);
+            next = next
+                .checked_add(12 + btf.body_length(next)?)
+                .ok_or(BtfError::Malformed(next))?;
+        }
+        btf.types.shrink_to_fit();
+        Ok(btf)
+    }
+
+    /// Offset in bytes of a field; `path` may go through embedded structures:
+    /// `["se", "cfs_rq"]`. Anonymous members are looked through. Bit-fields
+    /// have no byte offset and are not found.
+    pub fn offset_of(&self, of: &str, path: &[&str]) -> Result<u64, BtfError> {
+        let mut id = self.find(of, &[KIND_STRUCT, KIND_UNION])?;
+        let mut offset = 0;
+        for field in path {
+            let (inside, member) = self
+                .member(id, field, 0)?
+                .ok_or_else(|| BtfError::NoField {
+                    of: of.to_owned(),
+                    field: path.join("."),
+                })?;
+            offset += inside;
+            id = self.resolve(member)?;
+        }
+        Ok(offset)
+    }
+
+    /// Number of arguments of a tracepoint, without the data pointer that the
+    /// kernel puts first. From the type of `btf_trace_NAME`.
+    pub fn tracepoint_arguments(&self, name: &str) -> Result<usize, BtfError> {
+        let missing = || BtfError::NoStruct(format!("btf_trace_{name}"));
+        let id = self.find(&format!("btf_trace_{name}"), &[KIND_TYPEDEF])?;
+        let pointer = self.header(self.resolve(id)?)?;
+        if pointer.kind != KIND_PTR {
+            return Err(missing());
+        }
+        let function = self.header(self.resolve(pointer.type_or_size)?)?;
+        if function.kind != KIND_FUNC_PROTO || function.vlen == 0 {
+            return Err(missing());
+        }
+        Ok(function.vlen - 1)
+    }
+
+    /// Number of arguments of a kernel function.
+    pub fn function_arguments(&self, name: &str) -> Result<usize, BtfError> {
+        let id = self.find(name, &[KIND_FUNC])?;
+        let prototype = self.header(id)?.type_or_size;
+        Ok(self.header(prototype)?.vlen)
+    }
+
+    fn find(&self, name: &str, kinds: &[u32]) -> Result<u32, BtfError> {
+        for id in 1..self.types.len() as u32 {
+            let header = self.header(id)?;
+            if header.name == name && kinds.contains(&header.kind) {
+                return Ok(id);
+            }
+        }
+        Err(BtfError::NoStruct(name.to_owned()))
+    }
+
+    /// Byte offset and type of a member, looking through anonymous ones.
+    fn member(&self, id: u32, name: &str, depth: u8) -> Result<Option<(u64, u32)>, BtfError> {
+        let header = self.header(id)?;
+        // Real kernels nest anonymous members two or three deep.
+        if ![KIND_STRUCT, KIND_UNION].contains(&header.kind) || depth > 8 {
+            return Ok(None);
+        }
+        for i in 0..header.vlen {
+            let at = header.body + i * 12;
+            let member_name = self.string(read_u32(&self.bytes, at)?)?;
+            let member_type = read_u32(&self.bytes, at + 4)?;
+            let packed = read_u32(&self.bytes, at + 8)?;
+            let (bits, bitfield) = if header.flag {
+                (packed & 0x00ff_ffff, packed >> 24 != 0)
+            } else {
+                (packed, false)
+            };
+            let bytes = u64::from(bits / 8);
+            if member_name == name {
+                return Ok((!bitfield && bits % 8 == 0).then_some((bytes, member_type)));
+            }
+            if member_name.is_empty() {
+                let inner = self.resolve(member_type)?;
+                if let Some((offset, id)) = self.member(inner, name, depth + 1)? {
+                    return Ok(Some((bytes + offset, id)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Follows typedefs and qualifiers to the type itself.
+    fn resolve(&self, mut id: u32) -> Result<u32, BtfError> {
+        for _ in 0..32 {
+            if id == 0 {
+                return Ok(0);
+            }
+            let header = self.header(id)?;
+            if !TRANSPARENT.contains(&header.kind) {
+                return Ok(id);
+            }
+            id = header.type_or_size;
+        }
+        Err(BtfError::Malformed(id as usize))
+    }
+
+    fn header(&self, id: u32) -> Result<Header<'_>, BtfError> {
+        let at = match self.types.get(id as usize) {
+            Some(&at) if id != 0 => at as usize,
+            _ => return Err(BtfError::Malformed(id as usize)),
+        };
+        let info = read_u32(&self.bytes, at + 4)?;
+        Ok(Header {
+            name: self.string(read_u32(&self.bytes, at)?)?,
+            kind: info >> 24 & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            flag: info >> 31 == 1,
+            type_or_size: read_u32(&self.bytes, at + 8)?,
+            body: at + 12,
+        })
+    }
+
+    fn body_length(&self, at: usize) -> Result<usize, BtfError> {
+        let info = read_u32(&self.bytes, at + 4)?;
+        let vlen = (info & 0xffff) as usize;
+        Ok(match info >> 24 & 0x1f {
+            // int, var and decl_tag carry one word more.
+            1 | 14 | 17 => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12,
+            6 | KIND_FUNC_PROTO => vlen * 8,
+            KIND_PTR | 7..=12 | 16 | 18 => 0,
+            _ => return Err(BtfError::Malformed(at)),
+        })
+    }
+
+    fn string(&self, offset: u32) -> Result<&str, BtfError> {
+        let start = self.strings + offset as usize;
+        let rest = self.bytes.get(start..).ok_or(BtfError::Malformed(start))?;
+        let end = rest.iter().position(|&b| b == 0);
+        end.and_then(|end| std::str::from_utf8(&rest[..end]).ok())
+            .ok_or(BtfError::Malformed(start))
+    }
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
+    let word = at.checked_add(4).and_then(|end| bytes.get(at..end));
+    match word {
+        Some(word) => Ok(u32::from_le_bytes([word[0], word[1], word[2], word[3]])),
+        None => Err(BtfError::Malformed(at)),
+    }
+}

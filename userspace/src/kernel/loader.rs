@@ -1,0 +1,418 @@
+//! Loads and attaches what the signals asked for need, and remembers why
+//! what is missing is missing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::File,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, ProgramError, ProgramInfo,
+        RawTracePoint,
+    },
+};
+use kldtrace_abi::{block, sched, tcp};
+
+use super::{
+    btf::{Btf, BtfError},
+    object::{PROBES, fields_by_program},
+    plan::{self, Offsets},
+};
+use crate::catalogue::{Attach, Hook, Signal};
+
+/// Where the running kernel keeps its own BTF.
+pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What to load and within which limits.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Kernel memory for the accounts, in bytes, over all CPUs.
+    pub map_memory: u64,
+    /// Size of the event ring buffer in bytes: a power of two of pages.
+    pub event_buffer: u32,
+    /// Kinds of hooks not to use ([`Attach::kind`]), for diagnosis.
+    pub avoid: Vec<&'static str>,
+    /// Whether probes tell of unusual paths through aya-log.
+    pub diagnostics: bool,
+    /// The BTF file to resolve fields from.
+    pub btf: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            map_memory: 16 << 20,
+            event_buffer: 1 << 20,
+            avoid: Vec::new(),
+            diagnostics: false,
+            btf: VMLINUX_BTF.into(),
+        }
+    }
+}
+
+/// One attached program.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Where it is attached, and how.
+    pub hook: Hook,
+    /// Candidates that were preferred but failed, with the reason.
+    pub refused: Vec<(Hook, String)>,
+}
+
+/// What came of a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It is measured.
+    Available,
+    /// It is not, because.
+    Absent(String),
+}
+
+/// The loaded probes. Dropping it detaches them.
+pub struct Loaded {
+    /// aya's handle: maps and programs.
+    pub ebpf: Ebpf,
+    /// What is attached.
+    pub attached: Vec<Attached>,
+    /// What came of each signal that was asked for, in catalogue order.
+    pub signals: Vec<(&'static Signal, Availability)>,
+    /// How long all of it took.
+    pub took: Duration,
+}
+
+impl Loaded {
+    /// Whether a signal is measured.
+    pub fn has(&self, name: &str) -> bool {
+        self.signals
+            .iter()
+            .any(|(signal, is)| signal.name == name && *is == Availability::Available)
+    }
+
+    /// The kernel's account of an attached program.
+    pub fn program_info(&self, program: &str) -> Option<ProgramInfo> {
+        self.ebpf.program(program)?.info().ok()
+    }
+}
+
+/// Loads and attaches; signals that the kernel cannot serve are absent, with
+/// the reason, and cost nothing.
+///
+/// # Errors
+/// Only what concerns all signals: the object file is refused, or the process
+/// lacks the privilege for BPF.
+pub fn load(wanted: &[&'static Signal], options: &Options) -> anyhow::Result<Loaded> {
+    let started = Instant::now();
+    let btf = Btf::from_file(&options.btf);
+    let offsets = Offsets::resolve(fields_by_program(PROBES)?, &btf);
+    let numbers = Numbers::new(&btf);
+    drop(btf);
+    // aya needs the kernel's types for typed programs; they are dropped when
+    // all is attached.
+    let types = aya::Btf::parse_file(&options.btf, aya::Endianness::default());
+    let mut absent: HashMap<&'static str, String> = wanted
+        .iter()
+        .filter_map(|signal| Some((signal.name, offsets.signal_lacks(signal)?)))
+        .collect();
+    // A signal whose hook turns out to be missing must not leave its switch
+    // on in another program: then all is loaded again without it. Each turn
+    // takes at least one signal away.
+    loop {
+        let enabled: Vec<&'static Signal> = wanted
+            .iter()
+            .filter(|signal| !absent.contains_key(signal.name))
+            .copied()
+            .collect();
+        let mut turn = Turn {
+            ebpf: load_object(&enabled, &offsets, &numbers, types.as_ref().ok(), options)?,
+            types: types.as_ref(),
+            offsets: &offsets,
+            switchable: plan::switchable_fields(wanted),
+            options,
+            done: BTreeMap::new(),
+        };
+        let mut attached = Vec::new();
+        let mut failed = Vec::new();
+        for candidates in plan::hooks(&enabled) {
+            match turn.attach_first(candidates) {
+                Ok(Some(one)) => attached.push(one),
+                Ok(None) => {}
+                Err(reason) => failed.push((candidates, reason)),
+            }
+        }
+        let mut again = false;
+        for signal in &enabled {
+            let missing = failed.iter().find(|(hook, _)| signal.hooks.contains(hook));
+            if let Some((_, reason)) = missing {
+                again |= signal.switch.is_some();
+                absent.insert(signal.name, reason.clone());
+            }
+        }
+        if !again {
+            let signals = wanted
+                .iter()
+                .map(|signal| match absent.get(signal.name) {
+                    Some(reason) => (*signal, Availability::Absent(reason.clone())),
+                    None => (*signal, Availability::Available),
+                })
+                .collect();
+            return Ok(Loaded {
+                ebpf: turn.ebpf,
+                attached,
+                signals,
+                took: started.elapsed(),
+            });
+        }
+    }
+}
+
+/// Numbers besides offsets that the probes are told before load.
+struct Numbers(Vec<(&'static str, u64)>);
+
+impl Numbers {
+    fn new(btf: &Result<Btf, BtfError>) -> Self {
+        let arguments = |tracepoint| {
+            btf.as_ref()
+                .ok()
+                .and_then(|btf| btf.tracepoint_arguments(tracepoint).ok())
+        };
+        let accept = btf
+            .as_ref()
+            .ok()
+            .and_then(|btf| btf.function_arguments("inet_csk_accept").ok());
+        Self(vec![
+            (
+                "SCHED_HAS_PREV_STATE",
+                u64::from(arguments("sched_switch") >= Some(4)),
+            ),
+            ("ACCEPT_TAKES_TWO", u64::from(accept == Some(2))),
+            ("SYSCALL_ACCEPT", libc::SYS_accept.cast_unsigned()),
+            ("SYSCALL_ACCEPT4", libc::SYS_accept4.cast_unsigned()),
+        ])
+    }
+}
+
+fn load_object(
+    enabled: &[&'static Signal],
+    offsets: &Offsets,
+    numbers: &Numbers,
+    types: Option<&aya::Btf>,
+    options: &Options,
+) -> anyhow::Result<Ebpf> {
+    let mut globals: Vec<(&str, u64)> = offsets.globals().collect();
+    globals.extend(&numbers.0);
+    globals.extend(
+        enabled
+            .iter()
+            .filter_map(|signal| Some((signal.switch?, 1))),
+    );
+    let level = u8::from(options.diagnostics) * aya_log_level();
+    let mut loader = EbpfLoader::new();
+    loader.btf(types).allow_unsupported_maps();
+    for (name, value) in &globals {
+        loader.override_global(name, value, true);
+    }
+    loader.override_global("AYA_LOG_LEVEL", &level, false);
+    let sizes = map_sizes(enabled, options.map_memory, cpus()?);
+    for (name, entries) in &sizes {
+        loader.map_max_entries(name, *entries);
+    }
+    loader.map_max_entries("EVENTS", options.event_buffer);
+    loader.load(PROBES).map_err(explain_load)
+}
+
+/// `aya_log::Level::Debug` as the probes count levels.
+const fn aya_log_level() -> u8 {
+    4
+}
+
+fn explain_load(error: aya::EbpfError) -> anyhow::Error {
+    let denied = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
+        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .any(|e| e.raw_os_error() == Some(libc::EPERM));
+    let error = anyhow::Error::new(error);
+    if denied {
+        error.context(
+            "the kernel refuses BPF to this process: run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        )
+    } else {
+        error.context("the probes' object file was refused")
+    }
+}
+
+/// Possible CPUs: per-CPU maps have a value for each.
+pub fn cpus() -> anyhow::Result<u64> {
+    let cpus = aya::util::nr_cpus().map_err(|(path, error)| {
+        anyhow::Error::new(error).context(format!("cannot count the CPUs in {path}"))
+    })?;
+    Ok(cpus as u64)
+}
+
+/// Entries for each account map: the memory shared out by how much each
+/// subject needs, and one entry for a map that nobody asked for.
+fn map_sizes(enabled: &[&'static Signal], memory: u64, cpus: u64) -> Vec<(&'static str, u32)> {
+    let accounts = [
+        ("SCHED", "sched.", size_of::<sched::Sched>(), 50),
+        ("TCP", "tcp.", size_of::<tcp::Tcp>(), 40),
+        ("BLOCK", "block.", size_of::<block::Block>(), 10),
+    ];
+    let used = |prefix: &str| {
+        enabled
+            .iter()
+            .any(|signal| signal.name.starts_with(prefix) && !signal.hooks.is_empty())
+    };
+    let shares: u64 = accounts.iter().filter(|a| used(a.1)).map(|a| a.3).sum();
+    accounts
+        .into_iter()
+        .map(|(map, prefix, size, share)| {
+            let entries = if used(prefix) {
+                (memory * share / shares / (size as u64 * cpus)).clamp(16, 8192)
+            } else {
+                1
+            };
+            (map, entries as u32)
+        })
+        .collect()
+}
+
+/// One attempt at loading and attaching everything.
+struct Turn<'a> {
+    ebpf: Ebpf,
+    types: Result<&'a aya::Btf, &'a aya::BtfError>,
+    offsets: &'a Offsets,
+    switchable: BTreeSet<&'a str>,
+    options: &'a Options,
+    /// Programs tried, so that each is loaded and attached once.
+    done: BTreeMap<&'static str, Result<(), String>>,
+}
+
+impl Turn<'_> {
+    /// Attaches the first candidate that the kernel takes. `None`: another
+    /// hook has attached that program already.
+    fn attach_first(&mut self, candidates: &'static [Hook]) -> Result<Option<Attached>, String> {
+        let mut refused = Vec::new();
+        for hook in candidates {
+            let before = self.done.get(hook.program).cloned();
+            let result = before.clone().unwrap_or_else(|| self.attach(hook));
+            self.done.insert(hook.program, result.clone());
+            match result {
+                Ok(()) if before.is_some() => return Ok(None),
+                Ok(()) => {
+                    return Ok(Some(Attached {
+                        hook: *hook,
+                        refused,
+                    }));
+                }
+                Err(reason) => refused.push((*hook, reason)),
+            }
+        }
+        let reasons: Vec<String> = refused
+            .into_iter()
+            .map(|(hook, reason)| format!("{}: {reason}", hook.attach))
+            .collect();
+        Err(reasons.join("; "))
+    }
+
+    fn attach(&mut self, hook: &Hook) -> Result<(), String> {
+        if self
+            .options
+            .avoid
+            .iter()
+            .any(|kind| *kind == hook.attach.kind())
+        {
+            return Err("avoided by the configuration".to_owned());
+        }
+        if let Some(reason) = self.offsets.program_lacks(hook.program, &self.switchable) {
+            return Err(reason);
+        }
+        self.attach_program(hook).map_err(|error| brief(&error))
+    }
+
+    fn attach_program(&mut self, hook: &Hook) -> anyhow::Result<()> {
+        let types = self.types.map_err(|error| anyhow::anyhow!("{error}"));
+        let program = self
+            .ebpf
+            .program_mut(hook.program)
+            .with_context(|| format!("no program {} in the object file", hook.program))?;
+        match (hook.attach, program) {
+            (Attach::TpBtf(name), program) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(name, types?)?;
+                program.attach()?;
+            }
+            (Attach::RawTp(name), program) => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                program.load()?;
+                program.attach(name)?;
+            }
+            (Attach::Fexit(name), program) => {
+                let program: &mut FExit = program.try_into()?;
+                program.load(name, types?)?;
+                program.attach()?;
+            }
+            (Attach::CgroupSockAddr(_), program) => {
+                let root = cgroup2_root().context("no cgroup v2 hierarchy is mounted")?;
+                let root = File::open(&root).with_context(|| root.display().to_string())?;
+                let program: &mut CgroupSockAddr = program.try_into()?;
+                program.load()?;
+                // A link may always stand beside others; the flag that says so
+                // is for attaching without a link, and refused with one.
+                program.attach(root, CgroupAttachMode::Single)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where cgroup v2 is mounted: /sys/fs/cgroup, or beside v1 in `unified`.
+pub fn cgroup2_root() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| Path::new(path).to_owned())
+    })
+}
+
+/// The reason in one line: the verifier's log, pages of it, goes to the log.
+fn brief(error: &anyhow::Error) -> String {
+    if let Some(ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    }) = error.downcast_ref()
+    {
+        let log = verifier_log.to_string();
+        tracing::debug!(%log, "the verifier refused a program");
+        let last = log.lines().rev().find(|line| {
+            !["processed ", "verification time", "stack depth"]
+                .iter()
+                .any(|statistics| line.starts_with(statistics))
+                && !line.is_empty()
+        });
+        return match last {
+            Some(line) => format!("load: {io_error}: {line}"),
+            None => format!("load: {io_error}"),
+        };
+    }
+    format!("{error:#}")
+}
+
+/// The empty program, attached: the benchmark's floor.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn load_empty() -> anyhow::Result<Ebpf> {
+    let types = aya::Btf::parse_file(VMLINUX_BTF, aya::Endianness::default())?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&types)).allow_unsupported_maps();
+    let mut ebpf = loader.load(PROBES).map_err(explain_load)?;
+    let program = ebpf.program_mut("empty").context("no program empty")?;
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program.load("sched_switch", &types)?;
+    program.attach()?;
+    Ok(ebpf)
+}

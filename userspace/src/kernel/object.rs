@@ -1,0 +1,115 @@
+//! The probes' object file: which program reads which kernel field.
+//!
+//! A program names a field by a symbol, `OFFSET___struct___field`, and the
+//! linker keeps that as a relocation. So what a program needs is read from
+//! the program itself and cannot differ from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind};
+
+/// The object file, built by build.rs.
+pub static PROBES: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kldtrace-probes"));
+
+const PREFIX: &str = "OFFSET___";
+
+/// A kernel field that a probe reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Field {
+    /// The symbol to set before load.
+    pub symbol: String,
+    /// The structure.
+    pub of: String,
+    /// The way to the field.
+    pub path: Vec<String>,
+}
+
+impl Field {
+    fn from_symbol(symbol: &str) -> Option<Self> {
+        let mut parts = symbol.strip_prefix(PREFIX)?.split("___");
+        Some(Self {
+            symbol: symbol.to_owned(),
+            of: parts.next()?.to_owned(),
+            path: parts.map(str::to_owned).collect(),
+        })
+    }
+
+    /// As the catalogue and people write it: `task_struct.se.cfs_rq`.
+    pub fn dotted(&self) -> String {
+        format!("{}.{}", self.of, self.path.join("."))
+    }
+}
+
+/// Fields by program.
+pub fn fields_by_program(elf: &[u8]) -> anyhow::Result<BTreeMap<String, BTreeSet<Field>>> {
+    let file = object::File::parse(elf)?;
+    let mut programs = BTreeMap::new();
+    for symbol in file.symbols() {
+        let (SymbolKind::Text, Some(index)) = (symbol.kind(), symbol.section_index()) else {
+            continue;
+        };
+        let section = file.section_by_index(index)?;
+        // Subprograms lie in .text; they follow no kernel pointers.
+        if section.name()? == ".text" || symbol.size() == 0 {
+            continue;
+        }
+        let code = symbol.address()..symbol.address() + symbol.size();
+        let mut fields = BTreeSet::new();
+        for (at, relocation) in section.relocations() {
+            if let (true, RelocationTarget::Symbol(target)) =
+                (code.contains(&at), relocation.target())
+            {
+                let name = file.symbol_by_index(target)?.name()?.to_owned();
+                fields.extend(Field::from_symbol(&name));
+            }
+        }
+        programs.insert(symbol.name()?.to_owned(), fields);
+    }
+    Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    #[test]
+    fn symbols_become_fields() {
+        let field = Field::from_symbol("OFFSET___sock_____sk_common___skc_family").unwrap();
+        assert_eq!(field.dotted(), "sock.__sk_common.skc_family");
+        assert_eq!(Field::from_symbol("SWITCH_X"), None);
+    }
+
+    #[test]
+    fn every_hook_has_its_program_and_every_listed_field_is_read() {
+        let programs = fields_by_program(PROBES).unwrap();
+        for signal in catalogue::signals() {
+            let mut read = BTreeSet::new();
+            for hook in signal.hooks.iter().copied().flatten() {
+                let fields = programs
+                    .get(hook.program)
+                    .unwrap_or_else(|| panic!("{}: no program {}", signal.name, hook.program));
+                read.extend(fields.iter().map(Field::dotted));
+            }
+            for field in signal.fields {
+                assert!(read.contains(*field), "{}: {field}", signal.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_program_is_in_the_catalogue() {
+        let hooked: BTreeSet<_> = catalogue::signals()
+            .flat_map(|signal| signal.hooks.iter().copied().flatten())
+            .map(|hook| hook.program)
+            .collect();
+        for program in fields_by_program(PROBES).unwrap().keys() {
+            // `empty` is the benchmark's floor.
+            assert!(
+                program == "empty" || hooked.contains(program.as_str()),
+                "{program}"
+            );
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! kldtrace: what runs in user space. `main.rs` is the command.
+
+pub mod catalogue;
+pub mod cli;
+pub mod collect;
+pub mod config;
+pub mod daemon;
+pub mod doctor;
+pub mod kernel;
+pub mod selection;
+pub mod signals;
+pub mod view;
+mod words;

@@ -1,0 +1,45 @@
+//! From the configuration to signals and loader options.
+
+use crate::{
+    catalogue::{self, Signal},
+    config::Config,
+    kernel::loader::Options,
+};
+
+/// The names that a configuration may use.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    catalogue::signals().map(|signal| signal.name)
+}
+
+/// The signals that a configuration asks for.
+pub fn signals(config: &Config) -> Vec<&'static Signal> {
+    catalogue::signals()
+        .filter(|signal| config.signals.wants(signal.name))
+        .collect()
+}
+
+/// What a configuration tells the loader.
+pub fn options(config: &Config) -> Options {
+    Options {
+        map_memory: config.limits.map_memory_bytes(node_memory()),
+        event_buffer: u32::try_from(config.limits.event_buffer).unwrap_or(u32::MAX),
+        avoid: config
+            .hooks
+            .avoid
+            .iter()
+            .map(|kind| kind.as_str())
+            .collect(),
+        diagnostics: config.log.probes,
+        ..Options::default()
+    }
+}
+
+/// RAM of the node in bytes (proc(5): meminfo); 0 without /proc.
+fn node_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        .saturating_mul(1024)
+}

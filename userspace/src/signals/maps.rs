@@ -1,0 +1,226 @@
+//! Reading the probes' account maps.
+
+use std::{collections::HashMap, os::fd::AsFd as _};
+
+use anyhow::{Context as _, bail};
+use aya::{
+    Ebpf, Pod,
+    maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
+};
+use kldtrace_abi::{
+    OTHER,
+    block::{Block, BlockKey},
+    histogram::Histogram,
+    loss::Loss,
+    sched::Sched,
+    tcp::{Tcp, TcpKey},
+};
+
+/// What can be added up over CPUs and cgroups.
+pub trait Sum: Copy + 'static {
+    /// Nothing counted.
+    const ZERO: Self;
+    /// Adds another account.
+    fn add(&mut self, other: &Self);
+}
+
+fn add_all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}
+
+fn add_histograms<const N: usize>(to: &mut [Histogram; N], from: &[Histogram; N]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        to.add(from);
+    }
+}
+
+impl Sum for Sched {
+    const ZERO: Self = Self {
+        runqueue: [Histogram::EMPTY; 2],
+        oncpu: Histogram::EMPTY,
+        offcpu: [Histogram::EMPTY; 3],
+        switches: [0; 3],
+        migrations: 0,
+    };
+
+    fn add(&mut self, other: &Self) {
+        add_histograms(&mut self.runqueue, &other.runqueue);
+        self.oncpu.add(&other.oncpu);
+        add_histograms(&mut self.offcpu, &other.offcpu);
+        add_all(&mut self.switches, &other.switches);
+        self.migrations += other.migrations;
+    }
+}
+
+impl Sum for Tcp {
+    const ZERO: Self = Self {
+        connect: Histogram::EMPTY,
+        accept: Histogram::EMPTY,
+        srtt: Histogram::EMPTY,
+        lifetime: Histogram::EMPTY,
+        sent_bytes: 0,
+        received_bytes: 0,
+        retransmits: [0; 3],
+        resets_sent: 0,
+        resets_received: 0,
+        failures: [0; 5],
+        states: [0; 12],
+    };
+
+    fn add(&mut self, other: &Self) {
+        self.connect.add(&other.connect);
+        self.accept.add(&other.accept);
+        self.srtt.add(&other.srtt);
+        self.lifetime.add(&other.lifetime);
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+        add_all(&mut self.retransmits, &other.retransmits);
+        self.resets_sent += other.resets_sent;
+        self.resets_received += other.resets_received;
+        add_all(&mut self.failures, &other.failures);
+        add_all(&mut self.states, &other.states);
+    }
+}
+
+impl Sum for Block {
+    const ZERO: Self = Self {
+        queue: Histogram::EMPTY,
+        device: Histogram::EMPTY,
+        bytes: 0,
+        requests: 0,
+        errors: 0,
+    };
+
+    fn add(&mut self, other: &Self) {
+        self.queue.add(&other.queue);
+        self.device.add(&other.device);
+        self.bytes += other.bytes;
+        self.requests += other.requests;
+        self.errors += other.errors;
+    }
+}
+
+/// Lets aya copy an ABI type out of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: used below with the ABI's `repr(C)` structs of integers only, for
+// which every bit pattern is a value; they have no padding.
+unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
+
+/// A map of accounts by key.
+pub struct AccountMap<K, A>
+where
+    K: Copy + 'static,
+    A: Copy + 'static,
+{
+    map: PerCpuHashMap<MapData, Plain<K>, Plain<A>>,
+    capacity: u32,
+    memory: u64,
+}
+
+impl<K, A> AccountMap<K, A>
+where
+    K: Copy + Eq + std::hash::Hash + 'static,
+    A: Sum,
+{
+    /// Takes the map from the loaded object and makes the account that takes
+    /// what finds no room.
+    fn take(ebpf: &mut Ebpf, name: &str, other: K) -> anyhow::Result<Self> {
+        let map = ebpf
+            .take_map(name)
+            .with_context(|| format!("no map {name} in the object file"))?;
+        let Map::PerCpuHashMap(data) = &map else {
+            bail!("map {name} is no per-CPU hash");
+        };
+        let capacity = data.info()?.max_entries();
+        // Its entries are all there from the start: the size never changes.
+        let memory = crate::kernel::cost::map_memory(&data.fd().as_fd())?;
+        let mut map: PerCpuHashMap<_, Plain<K>, Plain<A>> = map.try_into()?;
+        let cpus = usize::try_from(crate::kernel::loader::cpus()?)?;
+        let zero = aya::maps::PerCpuValues::try_from(vec![Plain(A::ZERO); cpus])?;
+        map.insert(Plain(other), zero, 0)?;
+        Ok(Self {
+            map,
+            capacity,
+            memory,
+        })
+    }
+
+    /// All accounts, each summed over the CPUs.
+    ///
+    /// # Errors
+    /// What the kernel says to a look-up, other than that a key has just gone.
+    pub fn read(&self) -> Result<HashMap<K, Box<A>>, MapError> {
+        let mut accounts = HashMap::new();
+        for key in self.map.keys() {
+            let key = key?;
+            match self.map.get(&key, 0) {
+                Ok(values) => {
+                    let mut sum = Box::new(A::ZERO);
+                    for value in &*values {
+                        sum.add(&value.0);
+                    }
+                    accounts.insert(key.0, sum);
+                }
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// Removes an account whose owner is gone.
+    pub fn remove(&mut self, key: K) {
+        // It may be gone already: that is as good.
+        let _ = self.map.remove(&Plain(key));
+    }
+
+    /// Entries that the map can hold.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Kernel memory in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+}
+
+/// The three account maps and the losses.
+pub struct Maps {
+    /// By cgroup id.
+    pub sched: AccountMap<u64, Sched>,
+    /// By cgroup, interface and family.
+    pub tcp: AccountMap<TcpKey, Tcp>,
+    /// By device and operation.
+    pub block: AccountMap<BlockKey, Block>,
+    losses: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    /// Takes the maps out of the loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let losses = ebpf.take_map("LOSSES").context("no map LOSSES")?;
+        Ok(Self {
+            sched: AccountMap::take(ebpf, "SCHED", OTHER)?,
+            tcp: AccountMap::take(ebpf, "TCP", TcpKey::OTHER)?,
+            block: AccountMap::take(ebpf, "BLOCK", BlockKey::OTHER)?,
+            losses: losses.try_into()?,
+        })
+    }
+
+    /// Losses in the kernel since attach.
+    pub fn losses(&self) -> Result<Vec<(Loss, u64)>, MapError> {
+        Loss::ALL
+            .into_iter()
+            .map(|loss| {
+                let values = self.losses.get(&(loss as u32), 0)?;
+                Ok((loss, values.iter().sum()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,405 @@
+//! The reader: owns what is loaded, and turns it into families when asked.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
+use kldtrace_abi::{
+    OTHER,
+    block::{Block, BlockKey, Op},
+    histogram::Histogram,
+    loss::Loss,
+    sched::Sched,
+    tcp::{Tcp, TcpKey},
+};
+use kldtrace_exporters::model::Family;
+
+use super::{
+    cgroups::Cgroups,
+    devices::Devices,
+    families::{from_accounts, from_facts},
+    maps::{AccountMap, Maps, Sum},
+    own::{self, Facts, MapState, ProgramState},
+    table::{Entry, Table},
+};
+use crate::{
+    catalogue::{Attach, Numbers, Signal},
+    collect::listen::Listeners,
+    kernel::loader::{Availability, Loaded, cgroup2_root},
+};
+
+/// The value of a label whose series found no room of their own.
+pub const OTHER_LABEL: &str = "other";
+
+/// Labels of the TCP accounts.
+type TcpLabels = (Arc<str>, Arc<str>, &'static str);
+/// Labels of the block accounts.
+type BlockLabels = (Arc<str>, &'static str);
+
+/// Reads what the probes count.
+pub struct Reader {
+    loaded: Loaded,
+    maps: Maps,
+    events: RingBuf<MapData>,
+    cgroups: Cgroups,
+    devices: Devices,
+    listeners: Listeners,
+    sched: Table<Arc<str>, Sched>,
+    tcp: Table<TcpLabels, Tcp>,
+    block: Table<BlockLabels, Block>,
+    entries: [u64; 3],
+    events_lost: u64,
+    stats_time: Duration,
+    scrapes: Box<Histogram>,
+    kernel: Arc<str>,
+}
+
+impl Reader {
+    /// Takes over what was loaded. `series` is the limit of label sets for
+    /// each subject.
+    pub fn new(mut loaded: Loaded, series: usize) -> anyhow::Result<Self> {
+        let maps = Maps::take(&mut loaded.ebpf)?;
+        let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
+        let other: Arc<str> = OTHER_LABEL.into();
+        Ok(Self {
+            maps,
+            events: events.try_into()?,
+            cgroups: Cgroups::new(cgroup2_root()),
+            devices: Devices::default(),
+            listeners: Listeners::new(),
+            sched: Table::new(series, other.clone()),
+            tcp: Table::new(series, (other.clone(), "".into(), "")),
+            block: Table::new(series, (other, Op::Other.as_str())),
+            entries: [0; 3],
+            events_lost: 0,
+            stats_time: Duration::ZERO,
+            scrapes: Box::new(Histogram::EMPTY),
+            kernel: own::kernel_release(),
+            loaded,
+        })
+    }
+
+    /// What is loaded: for `doctor`.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// A descriptor of the ring buffer: readable when there are events.
+    pub fn events_fd(&self) -> io::Result<OwnedFd> {
+        self.events.as_fd().try_clone_to_owned()
+    }
+
+    /// Takes in the events that are there. If some were lost, the names of
+    /// the cgroups are read anew.
+    pub fn drain(&mut self) {
+        while let Some(event) = self.events.next() {
+            self.cgroups.event(&event);
+        }
+        let lost = self.loss(Loss::Event);
+        if lost != self.events_lost {
+            self.events_lost = lost;
+            self.cgroups.rescan();
+        }
+    }
+
+    fn loss(&self, which: Loss) -> u64 {
+        let losses = self.maps.losses().unwrap_or_default();
+        losses
+            .iter()
+            .find(|(loss, _)| *loss == which)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    /// Time for which run-time statistics were on, to be added to the whole.
+    pub fn stats_were_on(&mut self, time: Duration) {
+        self.stats_time += time;
+    }
+
+    /// Time that a scrape took.
+    pub fn scraped(&mut self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // SAFETY: the histogram is ours alone.
+        unsafe { Histogram::record(&raw mut *self.scrapes, ns) };
+    }
+
+    /// The families of the measured signals that `wanted` picks.
+    ///
+    /// # Errors
+    /// When the kernel refuses to hand out a map.
+    pub fn families(&mut self, wanted: impl Fn(&Signal) -> bool) -> anyhow::Result<Vec<Family>> {
+        self.drain();
+        let signals: Vec<&'static Signal> = self
+            .loaded
+            .signals
+            .iter()
+            .filter(|(signal, is)| *is == Availability::Available && wanted(signal))
+            .map(|(signal, _)| *signal)
+            .collect();
+        let reads = |kind: fn(&Numbers) -> bool| signals.iter().any(|s| kind(&s.numbers));
+        let facts = reads(|n| matches!(n, Numbers::Facts(_)));
+        let sched = if facts || reads(|n| matches!(n, Numbers::Sched(_))) {
+            self.read_sched()?
+        } else {
+            HashMap::new()
+        };
+        let tcp = if facts || reads(|n| matches!(n, Numbers::Tcp(_))) {
+            self.read_tcp()?
+        } else {
+            HashMap::new()
+        };
+        let block = if facts || reads(|n| matches!(n, Numbers::Block(_))) {
+            self.read_block()?
+        } else {
+            HashMap::new()
+        };
+        let facts = facts.then(|| self.facts()).transpose()?;
+        Ok(signals
+            .into_iter()
+            .filter_map(|signal| {
+                Some(match signal.numbers {
+                    Numbers::Sched(numbers) => {
+                        from_accounts(signal, &sched, |unit| vec![unit.clone()], numbers)
+                    }
+                    Numbers::Tcp(numbers) => from_accounts(
+                        signal,
+                        &tcp,
+                        |(unit, interface, family)| {
+                            vec![unit.clone(), interface.clone(), (*family).into()]
+                        },
+                        numbers,
+                    ),
+                    Numbers::Block(numbers) => from_accounts(
+                        signal,
+                        &block,
+                        |(device, op)| vec![device.clone(), (*op).into()],
+                        numbers,
+                    ),
+                    Numbers::Facts(numbers) => from_facts(signal, facts.as_ref()?, numbers),
+                })
+            })
+            .collect())
+    }
+
+    fn read_sched(&mut self) -> anyhow::Result<HashMap<Arc<str>, Box<Sched>>> {
+        let accounts = self.maps.sched.read()?;
+        self.entries[0] = accounts.len() as u64;
+        self.learn(accounts.keys().copied());
+        let cgroups = &self.cgroups;
+        Ok(sum(&mut self.maps.sched, &mut self.sched, accounts, |id| {
+            unit(cgroups, *id)
+        }))
+    }
+
+    fn read_tcp(&mut self) -> anyhow::Result<HashMap<TcpLabels, Box<Tcp>>> {
+        let accounts = self.maps.tcp.read()?;
+        self.entries[1] = accounts.len() as u64;
+        self.learn(accounts.keys().map(|key| key.cgroup));
+        let cgroups = &self.cgroups;
+        Ok(sum(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
+            let (unit, gone) = unit(cgroups, key.cgroup);
+            ((unit, interface(key), family(key)), gone)
+        }))
+    }
+
+    fn read_block(&mut self) -> anyhow::Result<HashMap<BlockLabels, Box<Block>>> {
+        let accounts = self.maps.block.read()?;
+        self.entries[2] = accounts.len() as u64;
+        let devices = &mut self.devices;
+        Ok(sum(
+            &mut self.maps.block,
+            &mut self.block,
+            accounts,
+            |key| {
+                let op = Op::ALL.get(key.op as usize).unwrap_or(&Op::Other);
+                if *key == BlockKey::OTHER {
+                    return ((OTHER_LABEL.into(), op.as_str()), false);
+                }
+                let (device, gone) = devices.name(key.major, key.minor);
+                ((device, op.as_str()), gone)
+            },
+        ))
+    }
+
+    /// Reads the names anew if one of the ids has none: its cgroup was made
+    /// before attach and hidden then, or its event was lost.
+    fn learn(&mut self, mut ids: impl Iterator<Item = u64>) {
+        if ids.any(|id| id != OTHER && !self.cgroups.knows(id)) {
+            self.cgroups.rescan();
+        }
+    }
+
+    fn facts(&mut self) -> anyhow::Result<Facts> {
+        let cgroups = &self.cgroups;
+        if let Err(error) = self.listeners.read(&|id| unit(cgroups, id).0) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "cannot read listening sockets"
+            );
+        }
+        let mut losses: Vec<_> = self
+            .maps
+            .losses()?
+            .into_iter()
+            .map(|(loss, count)| (loss.as_str(), count))
+            .collect();
+        losses.push(("listen_read", self.listeners.failures()));
+        let programs = self
+            .loaded
+            .attached
+            .iter()
+            .filter_map(|attached| {
+                let info = self.loaded.program_info(attached.hook.program)?;
+                Some(ProgramState {
+                    name: attached.hook.program,
+                    run_time: info.run_time(),
+                    runs: info.run_count(),
+                })
+            })
+            .collect();
+        let map = |name, entries, capacity, memory| MapState {
+            name,
+            entries,
+            capacity: u64::from(capacity),
+            memory,
+        };
+        let [sched, tcp, block] = self.entries;
+        Ok(Facts {
+            signals: self
+                .loaded
+                .signals
+                .iter()
+                .map(|(signal, is)| (signal.name, *is == Availability::Available))
+                .collect(),
+            programs,
+            stats_time: self.stats_time,
+            losses,
+            maps: vec![
+                map(
+                    "sched",
+                    sched,
+                    self.maps.sched.capacity(),
+                    self.maps.sched.memory(),
+                ),
+                map("tcp", tcp, self.maps.tcp.capacity(), self.maps.tcp.memory()),
+                map(
+                    "block",
+                    block,
+                    self.maps.block.capacity(),
+                    self.maps.block.memory(),
+                ),
+            ],
+            folded: vec![
+                ("sched", self.sched.folded),
+                ("tcp", self.tcp.folded),
+                ("block", self.block.folded),
+            ],
+            cgroup_events: self.cgroups.events,
+            attach: self.loaded.took,
+            scrapes: self.scrapes.clone(),
+            cpu: own::process_cpu(),
+            resident: own::process_resident(),
+            kernel: self.kernel.clone(),
+            listen_overflows: self.listeners.overflows(),
+            listening: self.listeners.drops().clone(),
+        })
+    }
+}
+
+/// Sums accounts by label, and removes from the map what is gone.
+fn sum<K, A, L>(
+    map: &mut AccountMap<K, A>,
+    table: &mut Table<L, A>,
+    accounts: HashMap<K, Box<A>>,
+    mut labels: impl FnMut(&K) -> (L, bool),
+) -> HashMap<L, Box<A>>
+where
+    K: Copy + Eq + std::hash::Hash + 'static,
+    A: Sum,
+    L: Clone + Eq + std::hash::Hash,
+{
+    let mut gone = Vec::new();
+    let sums = table.sum(accounts.into_iter().map(|(key, account)| {
+        let (labels, is_gone) = labels(&key);
+        if is_gone {
+            gone.push(key);
+        }
+        Entry {
+            labels,
+            account,
+            gone: is_gone,
+        }
+    }));
+    for key in gone {
+        map.remove(key);
+    }
+    sums
+}
+
+fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {
+    if id == OTHER {
+        return (OTHER_LABEL.into(), false);
+    }
+    cgroups.unit(id)
+}
+
+/// IFNAMSIZ bytes with zeros at the end; an interface may have any bytes but
+/// `/` and white space for a name.
+fn interface(key: &TcpKey) -> Arc<str> {
+    let [low, high] = key.interface.map(u64::to_ne_bytes);
+    let bytes: Vec<u8> = low
+        .into_iter()
+        .chain(high)
+        .take_while(|&b| b != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into()
+}
+
+fn family(key: &TcpKey) -> &'static str {
+    match key.family {
+        2 => "ipv4",
+        10 => "ipv6",
+        _ => "",
+    }
+}
+
+/// The measured nanoseconds for each run of the attached programs, over a
+/// time in which the kernel keeps statistics.
+pub fn measure(loaded: &Loaded, window: Duration) -> anyhow::Result<Vec<(Attach, f64)>> {
+    let before = run_times(loaded);
+    let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
+    let until = Instant::now() + window;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::sleep(left);
+    }
+    drop(statistics);
+    let after = run_times(loaded);
+    Ok(loaded
+        .attached
+        .iter()
+        .zip(before.iter().zip(&after))
+        .map(|(attached, (before, after))| {
+            let runs = after.1.saturating_sub(before.1);
+            let time = after.0.saturating_sub(before.0).as_nanos() as f64;
+            (attached.hook.attach, time / runs as f64)
+        })
+        .collect())
+}
+
+fn run_times(loaded: &Loaded) -> Vec<(Duration, u64)> {
+    loaded
+        .attached
+        .iter()
+        .map(
+            |attached| match loaded.program_info(attached.hook.program) {
+                Some(info) => (info.run_time(), info.run_count()),
+                None => (Duration::ZERO, 0),
+            },
+        )
+        .collect()
+}

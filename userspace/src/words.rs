@@ -1,0 +1,103 @@
+//! Matching names and suggesting the one that was meant, for the command line
+//! and the configuration alike.
+
+/// Whether `name` matches `pattern`, in which each `*` stands for any text,
+/// also for none. Everything else is literal.
+///
+/// Takes at most `pattern.len() * name.len()` steps, so a hostile pattern
+/// cannot hang the program.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut at, mut from) = (0, 0);
+    // The last star seen, and how much of the name it has swallowed.
+    let mut star: Option<(usize, usize)> = None;
+    while from < name.len() {
+        if pattern.get(at) == Some(&b'*') {
+            star = Some((at, from));
+            at += 1;
+        } else if pattern.get(at) == Some(&name[from]) {
+            at += 1;
+            from += 1;
+        } else if let Some((position, swallowed)) = star {
+            star = Some((position, swallowed + 1));
+            at = position + 1;
+            from = swallowed + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+/// The candidate that somebody who wrote `word` most likely meant, or `None`
+/// if nothing is near: at most one slip in three letters.
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Names are short; a longer word is no typing slip, and the distance
+    // takes time in the square of the length.
+    if word.len() > 64 {
+        return None;
+    }
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| distance * 3 <= candidate.chars().count().max(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// ` (did you mean "…"?)`, or nothing: the end of an error about `word`.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    closest(word, candidates).map_or_else(String::new, |candidate| {
+        format!(" (did you mean {candidate:?}?)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_any_text() {
+        for (pattern, name) in [
+            ("*", ""),
+            ("*", "x"),
+            ("sched.*", "sched.slices"),
+            ("*.service", "ssh.service"),
+            ("a*b*c", "a--b-b--c"),
+            ("a**", "a"),
+            ("", ""),
+            ("é*", "été"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("", "x"),
+            ("sched.*", "sched"),
+            ("*.service", "ssh.socket"),
+            ("a*b", "abc"),
+            ("?", "x"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_ends() {
+        let pattern = "*a".repeat(2000) + "b";
+        assert!(!matches(&pattern, &"a".repeat(4000)));
+    }
+
+    #[test]
+    fn suggests_only_what_is_near() {
+        let names = ["address", "socket", "socket_group"];
+        assert_eq!(closest("adress", names), Some("address"));
+        assert_eq!(closest("socketgroup", names), Some("socket_group"));
+        assert_eq!(closest("scoket", names), Some("socket"));
+        assert_eq!(closest("interval", names), None);
+        assert_eq!(
+            did_you_mean("adress", names),
+            r#" (did you mean "address"?)"#
+        );
+        assert_eq!(did_you_mean(&"x".repeat(1_000_000), names), "");
+    }
+}
