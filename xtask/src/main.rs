@@ -1,0 +1,57 @@
+//! What developers of kldtrace type: `cargo xtask COMMAND`.
+//!
+//! One file for one command; this one is the table of contents.
+
+mod bench;
+mod bench_load;
+mod daemon;
+mod http;
+mod interrupt;
+mod run;
+mod setup;
+mod sh;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, run, test and measure kldtrace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building, testing or measuring needs; safe to repeat.
+    Setup(setup::Args),
+    /// Set up, build and start kldtrace; arguments after `--` go to it.
+    Run(run::Args),
+    /// Set up and run all checks and tests.
+    Test(test::Args),
+    /// Measure kldtrace and its peers in turn on the same loads.
+    Bench(bench::Args),
+    /// One of the loads that `bench` measures under.
+    #[command(hide = true)]
+    BenchLoad(bench_load::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup(args) => setup::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Test(args) => test::main(&args),
+        Command::Bench(args) => bench::main(&args),
+        Command::BenchLoad(args) => bench_load::main(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Debian packages.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Goal, installing, say};
+use crate::sh;
+
+/// A package and what it is for: the reason is why it may stay in this list.
+const PACKAGES: &[(Goal, &str, &str)] = &[
+    (Goal::Build, "gcc", "linking"),
+    (Goal::Build, "libc6-dev", "linking"),
+    (Goal::Build, "pkg-config", "finding C libraries"),
+    (Goal::Build, "llvm-22-dev", "bpf-linker"),
+    (Goal::Build, "libpolly-22-dev", "bpf-linker"),
+    (Goal::Build, "libzstd-dev", "bpf-linker"),
+    (Goal::Build, "zlib1g-dev", "bpf-linker"),
+    (Goal::Test, "prometheus", "scrapes the daemon in a test"),
+    (Goal::Test, "iproute2", "network namespaces in tests"),
+    (Goal::Test, "nftables", "drops and delays in tests"),
+    (Goal::Test, "tmux", "a terminal for tests of the live view"),
+    (Goal::Test, "bpftool", "a second opinion on loaded programs"),
+    (
+        Goal::Bench,
+        "libbpf-tools",
+        "the peers runqlat and biolatency",
+    ),
+];
+
+/// Installs what `goal` needs and the machine lacks.
+pub fn install(goal: Goal) -> Result<()> {
+    let start = Instant::now();
+    let wanted = wanted(goal);
+    if sh::find("dpkg-query").is_none() || sh::find("apt-get").is_none() {
+        bail!(
+            "setup: Debian packages: dpkg-query or apt-get is not there (is this Debian?): \
+             install the counterparts of these yourself, build with `cargo build --release` \
+             and start target/release/kldtrace: {}",
+            wanted.join(" ")
+        );
+    }
+    let missing = missing(&wanted, &query(&wanted)?);
+    if missing.is_empty() {
+        say(
+            "Debian packages",
+            &format!("all {} there", wanted.len()),
+            start,
+        );
+        return Ok(());
+    }
+    let plan = format!("installing {}", missing.join(" "));
+    installing("Debian packages", &plan, || apt(&missing))?;
+    // The tests start a Prometheus of their own; nobody asked for a service.
+    if missing.contains(&"prometheus") && sh::find("systemctl").is_some() {
+        let disable = ["disable", "--quiet", "--now", "prometheus.service"];
+        let outcome = match sh::output(sh::command("systemctl").args(disable)) {
+            Ok(_) => "disabled; only the program is needed".to_owned(),
+            Err(error) => format!("left as the package set it: {error:#}"),
+        };
+        say("service prometheus", &outcome, start);
+    }
+    Ok(())
+}
+
+fn wanted(goal: Goal) -> Vec<&'static str> {
+    let wanted = PACKAGES.iter().filter(|(needed_by, ..)| *needed_by <= goal);
+    wanted.map(|(_, name, _)| *name).collect()
+}
+
+/// What dpkg knows of these packages, one `name state` a line.
+fn query(packages: &[&str]) -> Result<String> {
+    // Exit status 1 only says that dpkg never heard of one of them.
+    let output = sh::command("dpkg-query")
+        .args([
+            "--show",
+            "--showformat",
+            "${Package} ${db:Status-Status}\\n",
+        ])
+        .args(packages)
+        .stderr(Stdio::null())
+        .output()
+        .context("setup: Debian packages: cannot start dpkg-query")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Those of `wanted` that `known` does not call installed.
+fn missing<'a>(wanted: &[&'a str], known: &str) -> Vec<&'a str> {
+    let installed: BTreeSet<_> = known
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    wanted
+        .iter()
+        .copied()
+        .filter(|name| !installed.contains(name))
+        .collect()
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    sh::run(apt_get().args(["--quiet", "update"]))
+        .context("is there a way to the Debian archive (see /etc/apt/sources.list)?")?;
+    sh::run(
+        apt_get()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages),
+    )
+    .context(
+        "if apt has no llvm-22-dev for this release, add the archive that https://apt.llvm.org \
+         names, then repeat",
+    )
+}
+
+/// apt-get without questions, its chatter on stderr, patient with a lock.
+fn apt_get() -> Command {
+    let mut command = sh::command("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-o", "DPkg::Lock::Timeout=120"])
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_goal_needs() {
+        assert!(!wanted(Goal::Build).contains(&"prometheus"));
+        assert!(wanted(Goal::Test).contains(&"prometheus"));
+        assert!(!wanted(Goal::Test).contains(&"libbpf-tools"));
+        assert_eq!(wanted(Goal::Bench).len(), PACKAGES.len());
+    }
+
+    #[test]
+    fn removed_and_unknown_packages_are_missing() {
+        let known = "gcc installed\ntmux config-files\nzlib1g-dev installed\n";
+        let wanted = ["gcc", "tmux", "zlib1g-dev", "nftables"];
+        assert_eq!(missing(&wanted, known), ["tmux", "nftables"]);
+    }
+}

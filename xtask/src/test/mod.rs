@@ -1,0 +1,184 @@
+//! `cargo xtask test`: every check and test, one after the other, with a
+//! summary that names what failed and why something was skipped.
+//!
+//! A test that cannot run here prints a line `skipped: REASON` and returns; it
+//! then counts as skipped, not as passed. Nothing is asserted about time.
+
+mod report;
+mod summary;
+
+use std::env::consts::ARCH;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::{self, Goal};
+use crate::sh;
+use report::Report;
+use summary::Tests;
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only format, lints, unit tests and doc tests: no set-up, no root, no
+    /// live kernel.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// All but the probes, which are built for another machine.
+const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
+const REFERENCE: &str = "docs/src/reference/signals.md";
+
+/// Runs the subcommand.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    if !args.quick {
+        setup::prepare(Goal::Test, "test")?;
+    }
+    let mut report = Report::default();
+    report.check("format", || {
+        sh::run(sh::cargo().args(["fmt", "--all", "--check"]))
+    });
+    report.check("lints", || sh::run(&mut clippy()));
+    report.check("lints of the probes", || sh::run(&mut clippy_probes()));
+    report.tests("unit tests", || tests(&["--lib", "--bins"], &[]));
+    report.tests("doc tests", || tests(&["--doc"], &[]));
+    if args.quick {
+        report.skip(
+            "live-kernel tests, dependencies, book",
+            "--quick leaves them out",
+        );
+    } else {
+        // One after the other: they share one kernel, and count its events.
+        report.tests("live-kernel tests", || {
+            tests(&["--test", "*"], &["--test-threads=1"])
+        });
+        report.check("dependencies", dependencies);
+        report.skip(
+            "cargo deny check advisories",
+            "its database is a git repository that a build without internet cannot fetch; \
+             where github.com can be reached, run `cargo deny check advisories`",
+        );
+        report.check("book", book);
+        report.check("signal reference", reference);
+    }
+    Ok(report.finish())
+}
+
+fn clippy() -> Command {
+    let mut command = sh::cargo();
+    command
+        .arg("clippy")
+        .args(HOST)
+        .args(["--all-targets", "--", "-D", "warnings"]);
+    command
+}
+
+/// As userspace/build.rs builds the probes: core from source, no bpf target
+/// in a stable toolchain.
+fn clippy_probes() -> Command {
+    let mut command = sh::cargo();
+    command
+        .args([
+            "clippy",
+            "--package",
+            "kldtrace-probes",
+            "--release",
+            "-Z",
+            "build-std=core",
+        ])
+        .args(["--target", "bpfel-unknown-none", "--", "-D", "warnings"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{ARCH}\""));
+    command
+}
+
+/// Runs `cargo test`, shows its output as it comes and reads it along.
+fn tests(targets: &[&str], options: &[&str]) -> Result<Tests> {
+    let mut command = sh::cargo();
+    command
+        .args(["test", "--no-fail-fast"])
+        .args(HOST)
+        .args(targets)
+        .args(["--", "--show-output"])
+        .args(options)
+        .stdout(Stdio::piped());
+    let line = sh::line(&command);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    let mut tests = Tests::default();
+    if let Some(stdout) = child.stdout.take() {
+        let mut screen = std::io::stdout();
+        for text in BufReader::new(stdout).split(b'\n') {
+            let text = text.with_context(|| format!("cannot read from `{line}`"))?;
+            let text = String::from_utf8_lossy(&text);
+            writeln!(screen, "{text}")?;
+            tests.line(&text);
+        }
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for `{line}`"))?;
+    tests.end(status.success(), &format!("`{line}` ended with {status}"));
+    Ok(tests)
+}
+
+fn dependencies() -> Result<()> {
+    let check = [
+        "deny",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ];
+    sh::run(sh::cargo().args(check))
+}
+
+fn book() -> Result<()> {
+    let target = sh::target_dir().join("book");
+    sh::run(
+        sh::command("mdbook")
+            .args(["build", "docs", "--dest-dir"])
+            .arg(target),
+    )
+}
+
+/// The reference in docs/ is what the catalogue says today.
+fn reference() -> Result<()> {
+    sh::run(sh::cargo().args(["build", "--quiet"]).args(HOST))?;
+    let kldtrace = sh::target_dir().join("debug/kldtrace");
+    let now = sh::output(sh::command(kldtrace).args(["docs", "reference"]))?;
+    let book = sh::read(sh::repository().join(REFERENCE))?;
+    if let Some(line) = first_difference(&now, &book) {
+        bail!(
+            "{REFERENCE} differs from the catalogue from line {line} on: \
+             run `cargo xtask run -- docs reference > {REFERENCE}`"
+        );
+    }
+    Ok(())
+}
+
+/// The number of the first line in which two texts differ.
+fn first_difference(a: &str, b: &str) -> Option<usize> {
+    if a == b {
+        return None;
+    }
+    let same = a.split('\n').zip(b.split('\n')).take_while(|(a, b)| a == b);
+    Some(same.count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_named() {
+        assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+        assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
+        assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));
+        assert_eq!(first_difference("a", "a\n"), Some(2));
+    }
+}

@@ -1,0 +1,269 @@
+//! Reads the output of `cargo test -- --show-output`.
+
+/// What every `test result` line begins with.
+const RESULT: &str = "test result: ";
+/// What a test prints that cannot run here.
+const SKIPPED: &str = "skipped: ";
+
+/// A test that did not run, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// The test's name; empty if it cannot be told.
+    pub test: String,
+    /// What it said.
+    pub reason: String,
+}
+
+/// Whose output a line is.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Section {
+    /// Between the `test … ok` lines.
+    #[default]
+    Progress,
+    /// Output of tests that passed.
+    Successes,
+    /// Output of tests that failed, and are not skipped whatever they say.
+    Failures,
+}
+
+/// What the test binaries said, put together.
+#[derive(Debug, Default)]
+pub struct Tests {
+    ok: usize,
+    failed: Vec<String>,
+    skipped: Vec<Skip>,
+    /// Of the binary that runs now: tests that said `skipped: `, failed tests
+    /// by name.
+    section: Section,
+    test: String,
+    names: Vec<String>,
+    said: usize,
+}
+
+impl Tests {
+    /// Takes the next line of output.
+    pub fn line(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(counts) = line.strip_prefix(RESULT) {
+            self.result(counts);
+        } else if line.starts_with("running ") && line.contains(" test") {
+            self.begin();
+        } else if line == "successes:" {
+            self.enter(Section::Successes);
+        } else if line == "failures:" {
+            self.enter(Section::Failures);
+        } else if let Some(name) = between(line, "---- ", " stdout ----") {
+            name.clone_into(&mut self.test);
+        } else if let Some(reason) = line.strip_prefix(SKIPPED) {
+            if self.section != Section::Failures {
+                self.skip(self.test.clone(), reason);
+            }
+        } else if let Some((name, outcome)) = progress(line) {
+            self.outcome(name, outcome);
+        }
+    }
+
+    /// Takes the exit status; `how` describes it.
+    pub fn end(&mut self, success: bool, how: &str) {
+        // A binary that crashed said nothing of its last test.
+        if !success && self.failed.is_empty() {
+            self.failed.push(how.to_owned());
+        }
+    }
+
+    /// Tests that ran and passed.
+    pub fn passed(&self) -> usize {
+        self.ok
+    }
+
+    /// Tests that failed.
+    pub fn failed(&self) -> &[String] {
+        &self.failed
+    }
+
+    /// Tests that did not run.
+    pub fn skipped(&self) -> &[Skip] {
+        &self.skipped
+    }
+
+    fn enter(&mut self, section: Section) {
+        self.section = section;
+        self.test.clear();
+    }
+
+    /// A binary begins; one that crashed before it left no result.
+    fn begin(&mut self) {
+        self.failed.append(&mut self.names);
+        self.said = 0;
+        self.enter(Section::Progress);
+    }
+
+    fn outcome(&mut self, name: &str, outcome: &str) {
+        if outcome == "FAILED" {
+            self.names.push(name.to_owned());
+        } else if let Some(reason) = outcome.strip_prefix("ignored") {
+            let reason = reason.trim_start_matches(", ");
+            let reason = if reason.is_empty() { "ignored" } else { reason };
+            self.skipped.push(Skip {
+                test: name.to_owned(),
+                reason: reason.to_owned(),
+            });
+        } else if let Some(reason) = outcome.strip_prefix(SKIPPED) {
+            // With --nocapture the output follows on the same line.
+            self.skip(name.to_owned(), reason);
+        }
+    }
+
+    /// A test may say it for each of its parts: still one test.
+    fn skip(&mut self, test: String, reason: &str) {
+        let same = |skip: &&mut Skip| !test.is_empty() && skip.test == test;
+        if let Some(known) = self.skipped.iter_mut().rev().take(self.said).find(same) {
+            known.reason = format!("{}; {reason}", known.reason);
+        } else {
+            self.skipped.push(Skip {
+                test,
+                reason: reason.to_owned(),
+            });
+            self.said += 1;
+        }
+    }
+
+    /// `ok. 3 passed; 0 failed; 1 ignored; …`: the end of one binary.
+    fn result(&mut self, counts: &str) {
+        let count = |what: &str| -> usize {
+            let words: Vec<_> = counts
+                .split([' ', ';'])
+                .filter(|word| !word.is_empty())
+                .collect();
+            let pair = words.windows(2).find(|pair| pair[1] == what);
+            pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+        };
+        self.ok += count("passed").saturating_sub(self.said);
+        // Names get lost where a child process writes between.
+        let lost = count("failed").saturating_sub(self.names.len());
+        self.failed
+            .extend((0..lost).map(|_| "a test whose name got lost in output".to_owned()));
+        self.begin();
+    }
+}
+
+/// `test NAME ... OUTCOME`
+fn progress(line: &str) -> Option<(&str, &str)> {
+    let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    Some((name.trim_end_matches(" - should panic"), outcome.trim()))
+}
+
+fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    line.strip_prefix(before)?.strip_suffix(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(output: &str) -> Tests {
+        let mut tests = Tests::default();
+        output.lines().for_each(|line| tests.line(line));
+        tests
+    }
+
+    fn skip(test: &str, reason: &str) -> Skip {
+        Skip {
+            test: test.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    const SHOWN: &str = "\
+running 4 tests
+test block::latency ... ok
+test kvm::exits ... ok
+test sched::wait ... ok
+test zfs::commit ... ignored, needs a pool
+
+successes:
+
+---- kvm::exits stdout ----
+skipped: no /dev/kvm
+skipped: no guest
+
+---- sched::wait stdout ----
+20 ms seen as 20.1 ms; not one was skipped: fine
+
+successes:
+    block::latency
+    kvm::exits
+    sched::wait
+
+test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
+";
+
+    #[test]
+    fn a_test_that_says_skipped_has_not_passed() {
+        let tests = read(SHOWN);
+        assert_eq!(tests.passed(), 2);
+        assert_eq!(
+            tests.skipped(),
+            [
+                skip("zfs::commit", "needs a pool"),
+                skip("kvm::exits", "no /dev/kvm; no guest")
+            ]
+        );
+        assert!(tests.failed().is_empty());
+    }
+
+    #[test]
+    fn binaries_add_up() {
+        let tests = read(&SHOWN.repeat(3));
+        assert_eq!((tests.passed(), tests.skipped().len()), (6, 6));
+    }
+
+    #[test]
+    fn a_failed_test_is_not_skipped() {
+        let tests = read(
+            "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\n\
+             skipped: one part\npanicked\n\nfailures:\n    b\n\n\
+             test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
+        assert_eq!((tests.passed(), tests.skipped().len()), (1, 0));
+        assert_eq!(tests.failed(), ["b"]);
+    }
+
+    #[test]
+    fn a_name_lost_in_output_still_fails() {
+        let tests = read("test b ... noise\nFAILED\ntest result: FAILED. 0 passed; 1 failed;\n");
+        assert_eq!(tests.failed().len(), 1);
+    }
+
+    #[test]
+    fn output_on_the_progress_line() {
+        let tests = read(
+            "test a ... skipped: no root\nok\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored\n",
+        );
+        assert_eq!(
+            (tests.passed(), tests.skipped()),
+            (0, &[skip("a", "no root")][..])
+        );
+    }
+
+    #[test]
+    fn a_build_failure_is_a_failure() {
+        let mut tests = read("");
+        tests.end(false, "`cargo test` ended with exit status: 101");
+        assert_eq!(tests.failed(), ["`cargo test` ended with exit status: 101"]);
+    }
+
+    #[test]
+    fn doc_tests_and_expected_panics() {
+        let tests = read(
+            "test src/lib.rs - bucket (line 3) ... ok\n\
+             test big - should panic ... FAILED\n\
+             test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured\n",
+        );
+        assert_eq!(
+            (tests.passed(), tests.failed()),
+            (1, &["big".to_owned()][..])
+        );
+    }
+}
