@@ -7,7 +7,7 @@
 use aya_ebpf::{
     helpers::bpf_probe_read_kernel_str_bytes,
     macros::{btf_tracepoint, map},
-    maps::RingBuf,
+    maps::{HashMap, Queue, RingBuf},
     programs::BtfTracePointContext,
 };
 use kldtrace_abi::{
@@ -30,6 +30,27 @@ offsets! {
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// Slots of the scheduler accounts by cgroup id.
+#[map]
+static SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
+/// Slots that are free. User space fills it, and gives back the slots of the
+/// cgroups that are gone.
+#[map]
+static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+/// The slot of a cgroup; 0 where there was none left.
+#[inline(always)]
+pub fn slot(cgroup: u64) -> u32 {
+    match SLOTS.get_ptr(&cgroup) {
+        // SAFETY: a value of the map, which is not freed while this runs.
+        Some(slot) => unsafe { *slot },
+        None => {
+            lose(Loss::SchedSeries);
+            0
+        }
+    }
+}
+
 /// A cgroup's id, which is its inode number in the cgroup file system.
 #[inline(always)]
 pub fn id<const TYPED: bool>(cgroup: Object<TYPED>) -> u64 {
@@ -41,7 +62,15 @@ pub fn id<const TYPED: bool>(cgroup: Object<TYPED>) -> u64 {
 /// A cgroup was made.
 #[btf_tracepoint(function = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
-    tell(CGROUP_MADE, Object(ctx.arg(0)), ctx.arg(1));
+    let cgroup = Object(ctx.arg(0));
+    // Before its first task: nothing of it goes to another's account.
+    if in_default_hierarchy(cgroup)
+        && let Ok(Some(slot)) = FREE_SLOTS.pop()
+        && SLOTS.insert(&id(cgroup), &slot, 0).is_err()
+    {
+        let _ = FREE_SLOTS.push(&slot, 0);
+    }
+    tell(CGROUP_MADE, cgroup, ctx.arg(1));
     0
 }
 
@@ -52,13 +81,16 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whether it is of cgroup v2; v1 controllers have hierarchies of their own.
+#[inline(always)]
+fn in_default_hierarchy(cgroup: Typed) -> bool {
+    let root = cgroup.follow(&OFFSET___cgroup___root);
+    root.get::<u32>(&OFFSET___cgroup_root___hierarchy_id) == 0
+}
+
 #[inline(always)]
 fn tell(kind: u32, cgroup: Typed, path: *const u8) {
-    // 0 is the default hierarchy, v2; v1 controllers have their own.
-    let hierarchy: u32 = cgroup
-        .follow(&OFFSET___cgroup___root)
-        .get(&OFFSET___cgroup_root___hierarchy_id);
-    if hierarchy != 0 {
+    if !in_default_hierarchy(cgroup) {
         return;
     }
     let Some(mut slot) = EVENTS.reserve::<CgroupEvent>(0) else {

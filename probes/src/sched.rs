@@ -8,8 +8,8 @@
 //! - `next->sched_info.last_queued` is when it was queued,
 //! - the run queue's `clock` is now, on the same clock.
 //!
-//! The kernel keeps no departure time, so that one lies in task storage: it
-//! belongs to the task and goes with it.
+//! The kernel keeps no departure time, so that one lies in task storage, with
+//! the slot of the task's cgroup: it belongs to the task and goes with it.
 //!
 //! `sched_migrate_task`: `(struct task_struct *p, int dest_cpu)`.
 
@@ -19,18 +19,17 @@ use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type},
     helpers::bpf_task_storage_get,
     macros::{btf_map, btf_tracepoint, map},
-    maps::{Array, PerCpuHashMap},
+    maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
 use kldtrace_abi::{
-    OTHER,
     histogram::Histogram,
     loss::Loss,
     sched::{Departure, OffCpu, QUEUED_BY_PREEMPTION, QUEUED_BY_WAKEUP, Sched},
 };
 
 use crate::{
-    accounts::{Accounts, account, lose},
+    accounts::lose,
     cgroup,
     kernel::{Object, Typed, offsets, on, settings},
 };
@@ -60,27 +59,9 @@ settings! {
     SCHED_HAS_PREV_STATE
 }
 
-/// Accounts by cgroup id.
+/// Accounts by slot. Slot 0 takes what has no slot of its own.
 #[map]
-static SCHED: PerCpuHashMap<u64, Sched> = PerCpuHashMap::with_max_entries(1, 0);
-#[map]
-static SCHED_ZERO: Array<Sched> = Array::with_max_entries(1, 0);
-
-struct SchedAccounts;
-impl Accounts for SchedAccounts {
-    type Key = u64;
-    type Account = Sched;
-    const OTHER: u64 = OTHER;
-    const FULL: Loss = Loss::SchedSeries;
-    #[inline(always)]
-    fn map() -> &'static PerCpuHashMap<u64, Sched> {
-        &SCHED
-    }
-    #[inline(always)]
-    fn zero() -> &'static Array<Sched> {
-        &SCHED_ZERO
-    }
-}
+static SCHED: PerCpuArray<Sched> = PerCpuArray::with_max_entries(1, 0);
 
 /// aya-ebpf has no type for task storage: this is its definition in BTF, as
 /// libbpf's `__uint` and `__type` macros would write it.
@@ -128,6 +109,23 @@ fn cgroup_of(task: Typed) -> u64 {
     cgroup::id(set.follow(&OFFSET___css_set___dfl_cgrp))
 }
 
+/// The slot of a task's cgroup, from the task's own memory while it stays in
+/// the same cgroup: a hash look-up at each switch would cost 10 ns.
+///
+/// # Safety
+/// `memory` is the task's, and nobody else touches it meanwhile.
+#[inline(always)]
+unsafe fn slot_of(cgroup: u64, memory: *mut Departure) -> u32 {
+    // SAFETY: by contract.
+    unsafe {
+        if (*memory).cgroup != cgroup {
+            (*memory).slot = cgroup::slot(cgroup);
+            (*memory).cgroup = cgroup;
+        }
+        (*memory).slot
+    }
+}
+
 /// A task gives the CPU to another.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
@@ -147,34 +145,18 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         .follow(&OFFSET___cfs_rq___rq);
     let now: u64 = queue.get(&OFFSET___rq___clock);
 
-    let left = if prev.get::<u32>(&OFFSET___task_struct___pid) == 0 {
-        Left::NOTHING
-    } else {
-        leave(prev, prev_state, now)
-    };
+    // The idle task is nobody.
+    if prev.get::<u32>(&OFFSET___task_struct___pid) != 0 {
+        leave(prev, prev_state, now);
+    }
     if next.get::<u32>(&OFFSET___task_struct___pid) != 0 {
-        arrive(next, now, left);
+        arrive(next, now);
     }
     0
 }
 
-/// The account of the task that left, kept for the one that comes: the two
-/// are often of one cgroup. Not an `Option`: the compiler would compare the id
-/// before it knows that there is one, and the verifier takes no unset register.
-struct Left {
-    cgroup: u64,
-    account: *mut Sched,
-}
-
-impl Left {
-    const NOTHING: Self = Self {
-        cgroup: 0,
-        account: ptr::null_mut(),
-    };
-}
-
 #[inline(always)]
-fn leave(task: Typed, state: u32, now: u64) -> Left {
+fn leave(task: Typed, state: u32, now: u64) {
     // TASK_RUNNING is 0, TASK_UNINTERRUPTIBLE 2 (include/linux/sched.h).
     let reason = if state == 0 {
         OffCpu::Preempted
@@ -183,26 +165,21 @@ fn leave(task: Typed, state: u32, now: u64) -> Left {
     } else {
         OffCpu::Voluntary
     };
-    // Run-queue latency needs the reason too: it says what queued the task.
-    if on(&SWITCH_SCHED_OFFCPU) || on(&SWITCH_SCHED_RUNQUEUE) {
-        match DEPARTURES.get(task, BPF_LOCAL_STORAGE_GET_F_CREATE) {
-            // SAFETY: only the CPU that the task leaves or enters touches it.
-            Some(departure) => unsafe {
-                (*departure).at = now;
-                (*departure).reason = reason as u64;
-            },
-            None => lose(Loss::SchedDeparture),
-        }
-    }
-    if !(on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES)) {
-        return Left::NOTHING;
-    }
-    let cgroup = cgroup_of(task);
-    let Some(account) = account::<SchedAccounts>(&cgroup) else {
-        return Left::NOTHING;
+    let Some(departure) = DEPARTURES.get(task, BPF_LOCAL_STORAGE_GET_F_CREATE) else {
+        lose(Loss::SchedDeparture);
+        return;
     };
-    // SAFETY: this CPU's own account.
+    // SAFETY: only the CPU that the task leaves or enters touches its memory;
+    // the account is this CPU's own.
     unsafe {
+        (*departure).at = now;
+        (*departure).reason = reason as u64;
+        if !(on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES)) {
+            return;
+        }
+        let Some(account) = SCHED.get_ptr_mut(slot_of(cgroup_of(task), departure)) else {
+            return;
+        };
         if on(&SWITCH_SCHED_SWITCHES) {
             let switches = (&raw mut (*account).switches).cast::<u64>();
             *switches.add(reason as usize) += 1;
@@ -212,46 +189,39 @@ fn leave(task: Typed, state: u32, now: u64) -> Left {
             Histogram::record(&raw mut (*account).oncpu, now.wrapping_sub(since));
         }
     }
-    Left { cgroup, account }
 }
 
 #[inline(always)]
-fn arrive(task: Typed, now: u64, left: Left) {
+fn arrive(task: Typed, now: u64) {
     if !(on(&SWITCH_SCHED_RUNQUEUE) || on(&SWITCH_SCHED_OFFCPU)) {
         return;
     }
-    let cgroup = cgroup_of(task);
-    let account = if left.cgroup == cgroup && !left.account.is_null() {
-        left.account
-    } else {
-        match account::<SchedAccounts>(&cgroup) {
-            Some(account) => account,
-            None => return,
-        }
+    // A new task, or one that has not left since attach, has no departure:
+    // it was woken up, and how long it was away nobody knows.
+    let Some(departure) = DEPARTURES.get(task, BPF_LOCAL_STORAGE_GET_F_CREATE) else {
+        lose(Loss::SchedDeparture);
+        return;
     };
-    let mut queued_by = QUEUED_BY_WAKEUP;
-    // A task that never left since attach has no departure.
-    if let Some(departure) = DEPARTURES.get(task, 0) {
-        // SAFETY: as in `leave`; the account is this CPU's own.
-        unsafe {
-            let (at, reason) = ((*departure).at, (*departure).reason);
-            if reason == OffCpu::Preempted as u64 {
-                queued_by = QUEUED_BY_PREEMPTION;
-            }
-            if on(&SWITCH_SCHED_OFFCPU) && reason < OffCpu::ALL.len() as u64 {
-                let offcpu = (&raw mut (*account).offcpu).cast::<Histogram>();
-                // Clocks of two CPUs differ by less than a tick: a task that
-                // moved may seem to arrive before it left.
-                let away = now.saturating_sub(at);
-                Histogram::record(offcpu.add(reason as usize), away);
-            }
+    // SAFETY: as in `leave`.
+    unsafe {
+        let Some(account) = SCHED.get_ptr_mut(slot_of(cgroup_of(task), departure)) else {
+            return;
+        };
+        let (at, reason) = ((*departure).at, (*departure).reason);
+        if on(&SWITCH_SCHED_OFFCPU) && at != 0 && reason < OffCpu::ALL.len() as u64 {
+            let offcpu = (&raw mut (*account).offcpu).cast::<Histogram>();
+            // Clocks of two CPUs differ by less than a tick: a task that moved
+            // may seem to arrive before it left.
+            Histogram::record(offcpu.add(reason as usize), now.saturating_sub(at));
         }
-    }
-    if on(&SWITCH_SCHED_RUNQUEUE) {
-        let since: u64 = task.get(&OFFSET___task_struct___sched_info___last_queued);
-        if since != 0 {
-            // SAFETY: this CPU's own account; the index is 0 or 1.
-            unsafe {
+        if on(&SWITCH_SCHED_RUNQUEUE) {
+            let queued_by = if at != 0 && reason == OffCpu::Preempted as u64 {
+                QUEUED_BY_PREEMPTION
+            } else {
+                QUEUED_BY_WAKEUP
+            };
+            let since: u64 = task.get(&OFFSET___task_struct___sched_info___last_queued);
+            if since != 0 {
                 let runqueue = (&raw mut (*account).runqueue).cast::<Histogram>();
                 Histogram::record(runqueue.add(queued_by), now.saturating_sub(since));
             }
@@ -263,7 +233,7 @@ fn arrive(task: Typed, now: u64, left: Left) {
 #[btf_tracepoint(function = "sched_migrate_task")]
 pub fn sched_migrate_task(ctx: BtfTracePointContext) -> i32 {
     let task: Typed = Object(ctx.arg(0));
-    if let Some(account) = account::<SchedAccounts>(&cgroup_of(task)) {
+    if let Some(account) = SCHED.get_ptr_mut(cgroup::slot(cgroup_of(task))) {
         // SAFETY: this CPU's own account.
         unsafe { (*account).migrations += 1 };
     }

@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Loss {
-    /// A cgroup found no room in the scheduler accounts; counted as `other`.
+    /// A task's cgroup has no slot in the scheduler accounts: what it does is
+    /// counted as `other`. Counted when a task changes cgroup or migrates.
     SchedSeries = 0,
     /// Labels found no room in the TCP accounts; counted as `other`.
     TcpSeries = 1,

@@ -48,12 +48,19 @@ pub const QUEUED_BY_WAKEUP: usize = 0;
 /// Index into [`Sched::runqueue`]: queued because it was preempted.
 pub const QUEUED_BY_PREEMPTION: usize = 1;
 
-/// What a task left behind when it left the CPU.
+/// What is remembered of a task while it lives.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Departure {
-    /// Run-queue clock, in nanoseconds; 0: none.
+    /// When it left the CPU, by the run queue's clock in nanoseconds; 0: it
+    /// has not since attach.
     pub at: u64,
     /// [`OffCpu`] as a number.
     pub reason: u64,
+    /// The cgroup that `slot` belongs to.
+    pub cgroup: u64,
+    /// Slot of the cgroup's account.
+    pub slot: u32,
+    /// Keeps the size a multiple of eight.
+    pub padding: u32,
 }

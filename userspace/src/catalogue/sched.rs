@@ -7,6 +7,9 @@ use super::{Cost, Hook, Numbers, Signal, Subject, tp_btf};
 
 const SWITCH: &[Hook] = &[tp_btf("sched_switch")];
 const MIGRATE: &[Hook] = &[tp_btf("sched_migrate_task")];
+// They give each new cgroup a slot for its account.
+const MKDIR: &[Hook] = &[tp_btf("cgroup_mkdir")];
+const RMDIR: &[Hook] = &[tp_btf("cgroup_rmdir")];
 
 /// The rows, in the order in which they are shown.
 pub(super) const SIGNALS: &[Signal] = &[
@@ -18,7 +21,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time that tasks waited on a run queue for a CPU, after a wake-up or after being preempted.",
         labels: &["unit", "reason"],
-        hooks: &[SWITCH],
+        hooks: &[SWITCH, MKDIR, RMDIR],
         fields: &["task_struct.sched_info.last_queued"],
         switch: Some("SWITCH_SCHED_RUNQUEUE"),
         cost: Cost::High,
@@ -36,7 +39,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time that tasks ran on a CPU without a break, one observation for each slice.",
         labels: &["unit"],
-        hooks: &[SWITCH],
+        hooks: &[SWITCH, MKDIR, RMDIR],
         fields: &["task_struct.sched_info.last_arrival"],
         switch: Some("SWITCH_SCHED_ONCPU"),
         cost: Cost::High,
@@ -51,7 +54,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time that tasks were off CPU, from leaving it to coming back, by why they left.",
         labels: &["unit", "reason"],
-        hooks: &[SWITCH],
+        hooks: &[SWITCH, MKDIR, RMDIR],
         fields: &[],
         switch: Some("SWITCH_SCHED_OFFCPU"),
         cost: Cost::High,
@@ -70,7 +73,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::None,
         help: "Context switches away from a task, by why it left the CPU.",
         labels: &["unit", "reason"],
-        hooks: &[SWITCH],
+        hooks: &[SWITCH, MKDIR, RMDIR],
         fields: &[],
         switch: Some("SWITCH_SCHED_SWITCHES"),
         cost: Cost::High,
@@ -89,7 +92,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::None,
         help: "Moves of a task to another CPU.",
         labels: &["unit"],
-        hooks: &[MIGRATE],
+        hooks: &[MIGRATE, MKDIR, RMDIR],
         fields: &[],
         switch: None,
         cost: Cost::Low,

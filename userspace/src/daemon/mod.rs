@@ -185,8 +185,12 @@ async fn drain(shared: Shared) -> anyhow::Result<()> {
     // SAFETY: the descriptor is owned by the AsyncFd and lives as long.
     let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE)? };
     loop {
-        ready.readable().await?.clear_ready();
-        shared.with(Reader::drain).await?;
+        // Slots of removed cgroups rest for a second before they are free.
+        let event = tokio::time::timeout(Duration::from_secs(2), ready.readable()).await;
+        if let Ok(event) = event {
+            event?.clear_ready();
+        }
+        shared.with(Reader::drain).await??;
         // A storm of cgroups is taken in by the hundred, not one by one.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -220,6 +220,10 @@ fn load_object(
     let sizes = map_sizes(enabled, options.map_memory, cpus()?);
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);
+        if *name == "SCHED" {
+            loader.map_max_entries("SLOTS", *entries);
+            loader.map_max_entries("FREE_SLOTS", *entries);
+        }
     }
     loader.map_max_entries("EVENTS", options.event_buffer);
     loader.load(PROBES).map_err(explain_load)

@@ -76,34 +76,35 @@ impl Cgroups {
         }
     }
 
-    /// Takes in one event of the ring buffer; what is not one is ignored.
-    pub fn event(&mut self, bytes: &[u8]) {
-        let Some(event) = parse(bytes) else {
-            return;
-        };
+    /// Takes in one event of the ring buffer; what is not one is ignored. The
+    /// id of a cgroup that was removed comes back.
+    pub fn event(&mut self, bytes: &[u8]) -> Option<u64> {
+        let event = parse(bytes)?;
+        let unit = unit_of(event.path).into();
         if event.made {
             self.events[0] += 1;
-            let unit = unit_of(event.path).into();
-            self.known.insert(
-                event.id,
-                Known {
-                    unit,
-                    removed: false,
-                },
-            );
-        } else {
-            self.events[1] += 1;
-            let unit = unit_of(event.path);
-            let known = self.known.entry(event.id).or_insert_with(|| Known {
-                unit: unit.into(),
-                removed: false,
-            });
-            if !known.removed {
-                known.removed = true;
-                self.removed.push_back(event.id);
-            }
-            self.forget();
+            let removed = false;
+            self.known.insert(event.id, Known { unit, removed });
+            return None;
         }
+        self.events[1] += 1;
+        let removed = false;
+        let known = self.known.entry(event.id);
+        let known = known.or_insert(Known { unit, removed });
+        if !known.removed {
+            known.removed = true;
+            self.removed.push_back(event.id);
+        }
+        self.forget();
+        Some(event.id)
+    }
+
+    /// The ids of all cgroups that live.
+    pub fn living(&self) -> impl Iterator<Item = u64> {
+        self.known
+            .iter()
+            .filter(|(_, known)| !known.removed)
+            .map(|(id, _)| *id)
     }
 
     fn forget(&mut self) {

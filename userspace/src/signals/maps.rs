@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, os::fd::AsFd as _};
 
+use super::slots::SlotMap;
 use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, Pod,
     maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
 };
 use kldtrace_abi::{
-    OTHER,
     block::{Block, BlockKey},
     histogram::Histogram,
     loss::Loss,
@@ -105,7 +105,7 @@ impl Sum for Block {
 /// Lets aya copy an ABI type out of a map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Plain<T>(T);
+pub(super) struct Plain<T>(pub(super) T);
 
 // SAFETY: used below with the ABI's `repr(C)` structs of integers only, for
 // which every bit pattern is a value; they have no padding.
@@ -193,7 +193,7 @@ where
 /// The three account maps and the losses.
 pub struct Maps {
     /// By cgroup id.
-    pub sched: AccountMap<u64, Sched>,
+    pub sched: SlotMap,
     /// By cgroup, interface and family.
     pub tcp: AccountMap<TcpKey, Tcp>,
     /// By device and operation.
@@ -206,7 +206,7 @@ impl Maps {
     pub fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         let losses = ebpf.take_map("LOSSES").context("no map LOSSES")?;
         Ok(Self {
-            sched: AccountMap::take(ebpf, "SCHED", OTHER)?,
+            sched: SlotMap::take(ebpf)?,
             tcp: AccountMap::take(ebpf, "TCP", TcpKey::OTHER)?,
             block: AccountMap::take(ebpf, "BLOCK", BlockKey::OTHER)?,
             losses: losses.try_into()?,

@@ -6,4 +6,5 @@ pub mod families;
 pub mod maps;
 pub mod own;
 pub mod reader;
+pub mod slots;
 pub mod table;

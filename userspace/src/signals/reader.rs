@@ -64,13 +64,15 @@ impl Reader {
     /// Takes over what was loaded. `series` is the limit of label sets for
     /// each subject.
     pub fn new(mut loaded: Loaded, series: usize) -> anyhow::Result<Self> {
-        let maps = Maps::take(&mut loaded.ebpf)?;
+        let mut maps = Maps::take(&mut loaded.ebpf)?;
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         let other: Arc<str> = OTHER_LABEL.into();
+        let cgroups = Cgroups::new(cgroup2_root());
+        maps.sched.assign(cgroups.living())?;
         Ok(Self {
             maps,
             events: events.try_into()?,
-            cgroups: Cgroups::new(cgroup2_root()),
+            cgroups,
             devices: Devices::default(),
             listeners: Listeners::new(),
             sched: Table::new(series, other.clone()),
@@ -95,17 +97,34 @@ impl Reader {
         self.events.as_fd().try_clone_to_owned()
     }
 
-    /// Takes in the events that are there. If some were lost, the names of
-    /// the cgroups are read anew.
-    pub fn drain(&mut self) {
+    /// Takes in the events that are there. If some were lost, the cgroups are
+    /// read anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses a map.
+    pub fn drain(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.events.next() {
-            self.cgroups.event(&event);
+            if let Some(removed) = self.cgroups.event(&event) {
+                let unit = unit(&self.cgroups, removed).0;
+                if let Some(account) = self.maps.sched.retire(removed)? {
+                    self.sched.keep(unit, &account);
+                }
+            }
+        }
+        for (cgroup, late) in self.maps.sched.release()? {
+            self.sched.keep(unit(&self.cgroups, cgroup).0, &late);
         }
         let lost = self.loss(Loss::Event);
         if lost != self.events_lost {
             self.events_lost = lost;
-            self.cgroups.rescan();
+            self.rescan()?;
         }
+        Ok(())
+    }
+
+    fn rescan(&mut self) -> anyhow::Result<()> {
+        self.cgroups.rescan();
+        Ok(self.maps.sched.assign(self.cgroups.living())?)
     }
 
     fn loss(&self, which: Loss) -> u64 {
@@ -133,7 +152,7 @@ impl Reader {
     /// # Errors
     /// When the kernel refuses to hand out a map.
     pub fn families(&mut self, wanted: impl Fn(&Signal) -> bool) -> anyhow::Result<Vec<Family>> {
-        self.drain();
+        self.drain()?;
         let signals: Vec<&'static Signal> = self
             .loaded
             .signals
@@ -188,18 +207,31 @@ impl Reader {
 
     fn read_sched(&mut self) -> anyhow::Result<HashMap<Arc<str>, Box<Sched>>> {
         let accounts = self.maps.sched.read()?;
-        self.entries[0] = accounts.len() as u64;
-        self.learn(accounts.keys().copied());
-        let cgroups = &self.cgroups;
-        Ok(sum(&mut self.maps.sched, &mut self.sched, accounts, |id| {
-            unit(cgroups, *id)
-        }))
+        self.entries[0] = accounts.len() as u64 - 1;
+        self.learn(accounts.keys().copied())?;
+        let mut entries = Vec::with_capacity(accounts.len());
+        for (id, account) in accounts {
+            let (unit, gone) = unit(&self.cgroups, id);
+            if gone {
+                // Its event was lost: the rescan found out.
+                if let Some(account) = self.maps.sched.retire(id)? {
+                    self.sched.keep(unit, &account);
+                }
+            } else {
+                entries.push(Entry {
+                    labels: unit,
+                    account,
+                    gone,
+                });
+            }
+        }
+        Ok(self.sched.sum(entries))
     }
 
     fn read_tcp(&mut self) -> anyhow::Result<HashMap<TcpLabels, Box<Tcp>>> {
         let accounts = self.maps.tcp.read()?;
         self.entries[1] = accounts.len() as u64;
-        self.learn(accounts.keys().map(|key| key.cgroup));
+        self.learn(accounts.keys().map(|key| key.cgroup))?;
         let cgroups = &self.cgroups;
         Ok(sum(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
             let (unit, gone) = unit(cgroups, key.cgroup);
@@ -228,10 +260,11 @@ impl Reader {
 
     /// Reads the names anew if one of the ids has none: its cgroup was made
     /// before attach and hidden then, or its event was lost.
-    fn learn(&mut self, mut ids: impl Iterator<Item = u64>) {
+    fn learn(&mut self, mut ids: impl Iterator<Item = u64>) -> anyhow::Result<()> {
         if ids.any(|id| id != OTHER && !self.cgroups.knows(id)) {
-            self.cgroups.rescan();
+            self.rescan()?;
         }
+        Ok(())
     }
 
     fn facts(&mut self) -> anyhow::Result<Facts> {

@@ -81,6 +81,12 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
         self.other.clone()
     }
 
+    /// Keeps what a gone cgroup has counted in its label's sum.
+    pub fn keep(&mut self, labels: L, account: &A) {
+        let labels = self.admit(labels);
+        self.retire(labels, account);
+    }
+
     fn retire(&mut self, labels: L, account: &A) {
         if !self.retired.contains_key(&labels) && labels != self.other {
             self.order.push_back(labels.clone());
