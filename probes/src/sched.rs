@@ -118,11 +118,16 @@ fn cgroup_of(task: Typed) -> u64 {
 unsafe fn slot_of(cgroup: u64, memory: *mut Departure) -> u32 {
     // SAFETY: by contract.
     unsafe {
-        if (*memory).cgroup != cgroup {
-            (*memory).slot = cgroup::slot(cgroup);
+        if (*memory).cgroup == cgroup {
+            return (*memory).slot;
+        }
+        let slot = cgroup::slot(cgroup);
+        // None is not remembered: there may be one next time.
+        if slot != 0 {
+            (*memory).slot = slot;
             (*memory).cgroup = cgroup;
         }
-        (*memory).slot
+        slot
     }
 }
 

@@ -13,9 +13,8 @@ use super::{DaemonAddress, client::Client};
 use crate::{
     config::{Config, LogFormat},
     doctor::Report,
-    kernel::loader,
     selection,
-    signals::own,
+    signals::{own, reader::Reader},
     view::text::harmless,
 };
 

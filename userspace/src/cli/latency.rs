@@ -19,7 +19,7 @@ use super::{DaemonAddress, client::Client};
 use crate::{
     catalogue::{self, Signal, Subject},
     config::{Config, LogFormat, units},
-    kernel::loader::{self, Availability},
+    kernel::loader::Availability,
     selection,
     signals::reader::Reader,
     view::{
@@ -200,8 +200,13 @@ fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Resul
     // Names of short-lived cgroups come from these events.
     let mut wanted = signals.to_vec();
     wanted.extend(catalogue::find("self.cgroup_events"));
-    let loaded = loader::load(&wanted, &selection::options(&Config::default()))?;
-    for (signal, is) in &loaded.signals {
+    let config = Config::default();
+    let reader = Reader::attach(
+        &wanted,
+        &selection::options(&config),
+        usize::try_from(config.limits.series_per_family)?,
+    )?;
+    for (signal, is) in &reader.loaded().signals {
         if let Availability::Absent(reason) = is {
             writeln!(
                 std::io::stderr(),
@@ -210,8 +215,6 @@ fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Resul
             )?;
         }
     }
-    let series = Config::default().limits.series_per_family;
-    let reader = Reader::new(loaded, usize::try_from(series)?)?;
     Ok(Box::new(Attached(reader)))
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     config::Config,
-    kernel::loader::{self, Availability},
+    kernel::loader::Availability,
     selection,
     signals::reader::Reader,
 };
@@ -117,8 +117,12 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
 }
 
 fn start(config: &Config) -> anyhow::Result<Reader> {
-    let wanted = selection::signals(config);
-    let loaded = loader::load(&wanted, &selection::options(config))?;
+    let reader = Reader::attach(
+        &selection::signals(config),
+        &selection::options(config),
+        config.limits.series_per_family as usize,
+    )?;
+    let loaded = reader.loaded();
     for (signal, is) in &loaded.signals {
         if let Availability::Absent(reason) = is {
             tracing::warn!(signal = signal.name, %reason, "signal absent");
@@ -129,7 +133,6 @@ fn start(config: &Config) -> anyhow::Result<Reader> {
         milliseconds = loaded.took.as_millis(),
         "attached"
     );
-    let reader = Reader::new(loaded, config.limits.series_per_family as usize)?;
     // The kernel's types took megabytes while programs were loaded.
     // SAFETY: malloc_trim only gives free memory back.
     unsafe { libc::malloc_trim(0) };

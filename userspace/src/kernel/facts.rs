@@ -81,8 +81,8 @@ fn fexit() -> Fact {
         ..Options::default()
     };
     let wanted: Vec<_> = signal.into_iter().collect();
-    match loader::load(&wanted, &options) {
-        Ok(loaded) => match loaded.signals.first() {
+    match loader::load(&wanted, &options, |_| Ok(())) {
+        Ok((loaded, ())) => match loaded.signals.first() {
             Some((_, Availability::Absent(reason))) => {
                 let first = reason.split("; cgroup/").next().unwrap_or(reason);
                 fact("fexit", false, first.to_owned())

@@ -100,12 +100,17 @@ impl Loaded {
 }
 
 /// Loads and attaches; signals that the kernel cannot serve are absent, with
-/// the reason, and cost nothing.
+/// the reason, and cost nothing. `prepare` fills and takes the maps before the
+/// first program is attached, and may be called again on fresh ones.
 ///
 /// # Errors
 /// Only what concerns all signals: the object file is refused, or the process
-/// lacks the privilege for BPF.
-pub fn load(wanted: &[&'static Signal], options: &Options) -> anyhow::Result<Loaded> {
+/// lacks the privilege for BPF; and what `prepare` says.
+pub fn load<M>(
+    wanted: &[&'static Signal],
+    options: &Options,
+    prepare: impl Fn(&mut Ebpf) -> anyhow::Result<M>,
+) -> anyhow::Result<(Loaded, M)> {
     let started = Instant::now();
     let btf = Btf::from_file(&options.btf);
     let offsets = Offsets::resolve(fields_by_program(PROBES)?, &btf);
@@ -135,6 +140,7 @@ pub fn load(wanted: &[&'static Signal], options: &Options) -> anyhow::Result<Loa
             options,
             done: BTreeMap::new(),
         };
+        let maps = prepare(&mut turn.ebpf)?;
         let mut attached = Vec::new();
         let mut failed = Vec::new();
         for candidates in plan::hooks(&enabled) {
@@ -160,12 +166,13 @@ pub fn load(wanted: &[&'static Signal], options: &Options) -> anyhow::Result<Loa
                     None => (*signal, Availability::Available),
                 })
                 .collect();
-            return Ok(Loaded {
+            let loaded = Loaded {
                 ebpf: turn.ebpf,
                 attached,
                 signals,
                 took: started.elapsed(),
-            });
+            };
+            return Ok((loaded, maps));
         }
     }
 }

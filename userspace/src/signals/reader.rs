@@ -31,7 +31,7 @@ use super::{
 use crate::{
     catalogue::{Attach, Numbers, Signal},
     collect::listen::Listeners,
-    kernel::loader::{Availability, Loaded, cgroup2_root},
+    kernel::loader::{self, Availability, Loaded, Options, cgroup2_root},
 };
 
 /// The value of a label whose series found no room of their own.
@@ -61,12 +61,25 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Takes over what was loaded. `series` is the limit of label sets for
-    /// each subject.
-    pub fn new(mut loaded: Loaded, series: usize) -> anyhow::Result<Self> {
-        let mut maps = Maps::take(&mut loaded.ebpf)?;
+    /// Loads and attaches what is wanted. `series` is the limit of label sets
+    /// for each subject.
+    ///
+    /// # Errors
+    /// What [`loader::load`] says.
+    pub fn attach(
+        wanted: &[&'static Signal],
+        options: &Options,
+        series: usize,
+    ) -> anyhow::Result<Self> {
+        let (mut loaded, mut maps) = loader::load(wanted, options, |ebpf| {
+            // Every cgroup has its slot before the first event.
+            let mut maps = Maps::take(ebpf)?;
+            maps.sched.assign(Cgroups::new(cgroup2_root()).living())?;
+            Ok(maps)
+        })?;
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         let other: Arc<str> = OTHER_LABEL.into();
+        // And again, for those made just before the probe of cgroup_mkdir.
         let cgroups = Cgroups::new(cgroup2_root());
         maps.sched.assign(cgroups.living())?;
         Ok(Self {

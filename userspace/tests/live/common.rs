@@ -12,7 +12,7 @@ use std::{
 use kldtrace::{
     catalogue,
     cli::client::Client,
-    kernel::loader::{self, Options},
+    kernel::loader::Options,
     signals::reader::Reader,
     view::quantile,
 };
@@ -52,11 +52,12 @@ impl Probes {
             .iter()
             .map(|name| catalogue::find(name).unwrap_or_else(|| panic!("no signal {name}")))
             .collect();
-        let loaded = loader::load(&wanted, options).unwrap();
+        let reader = Reader::attach(&wanted, options, 2000).unwrap();
         for name in names {
+            let loaded = reader.loaded();
             assert!(loaded.has(name), "{name}: {:?}", loaded.signals);
         }
-        Some(Self(Reader::new(loaded, 2000).unwrap()))
+        Some(Self(reader))
     }
 
     /// All families of the attached signals.
