@@ -54,9 +54,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(daemon) => daemon.doctor()?,
         None => {
             super::require_root()?;
-            let loaded = loader::load(&selection::signals(&config), &selection::options(&config))?;
+            let wanted = selection::signals(&config);
+            let reader = Reader::attach(&wanted, &selection::options(&config), 1)?;
             Report::make(
-                &loaded,
+                reader.loaded(),
                 &own::kernel_release(),
                 crate::daemon::DOCTOR_WINDOW,
             )?

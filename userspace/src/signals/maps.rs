@@ -22,6 +22,8 @@ pub trait Sum: Copy + 'static {
     const ZERO: Self;
     /// Adds another account.
     fn add(&mut self, other: &Self);
+    /// Whether nothing was counted.
+    fn is_zero(&self) -> bool;
 }
 
 fn add_all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
@@ -51,6 +53,13 @@ impl Sum for Sched {
         add_histograms(&mut self.offcpu, &other.offcpu);
         add_all(&mut self.switches, &other.switches);
         self.migrations += other.migrations;
+    }
+
+    fn is_zero(&self) -> bool {
+        let histograms = self.runqueue.iter().chain(&self.offcpu);
+        histograms.chain([&self.oncpu]).all(|h| h.count() == 0)
+            && self.switches == [0; 3]
+            && self.migrations == 0
     }
 }
 
@@ -82,6 +91,16 @@ impl Sum for Tcp {
         add_all(&mut self.failures, &other.failures);
         add_all(&mut self.states, &other.states);
     }
+
+    fn is_zero(&self) -> bool {
+        // Whatever else is counted of a connection, a state, a segment, a
+        // retransmission or a reset was there.
+        self.states == [0; 12]
+            && self.srtt.count() == 0
+            && self.retransmits == [0; 3]
+            && self.resets_sent + self.resets_received == 0
+            && self.accept.count() == 0
+    }
 }
 
 impl Sum for Block {
@@ -99,6 +118,10 @@ impl Sum for Block {
         self.bytes += other.bytes;
         self.requests += other.requests;
         self.errors += other.errors;
+    }
+
+    fn is_zero(&self) -> bool {
+        self.requests + self.bytes + self.errors == 0
     }
 }
 

@@ -66,6 +66,8 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
         for (labels, account) in &self.retired {
             add(&mut sums, labels.clone(), account);
         }
+        // The accounts of `other` are always there; mostly they are empty.
+        sums.retain(|labels, account| *labels != self.other || !account.is_zero());
         sums
     }
 
@@ -131,6 +133,9 @@ mod tests {
         const ZERO: Self = Self(0);
         fn add(&mut self, other: &Self) {
             self.0 += other.0;
+        }
+        fn is_zero(&self) -> bool {
+            self.0 == 0
         }
     }
 
