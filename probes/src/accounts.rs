@@ -6,15 +6,18 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, PerCpuHashMap},
 };
+use aya_log_ebpf::warn;
 use kldtrace_abi::loss::Loss;
 
 /// Losses by [`Loss`].
 #[map]
 static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
 
-/// Counts one loss.
-#[inline(always)]
+/// Counts one loss, and tells of it where diagnostics are on (`[log] probes`);
+/// else the verifier removes the telling. Out of line: it is rare.
+#[inline(never)]
 pub fn lose(what: Loss) {
+    warn!(&(), "lost: {}", what.as_str());
     if let Some(counter) = LOSSES.get_ptr_mut(what as u32) {
         // SAFETY: this CPU's own counter.
         unsafe { *counter += 1 };

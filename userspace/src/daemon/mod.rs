@@ -19,12 +19,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{
-    config::Config,
-    kernel::loader::Availability,
-    selection,
-    signals::reader::Reader,
-};
+use crate::{config::Config, kernel::loader::Availability, selection, signals::reader::Reader};
 
 /// The reader, shared by those who ask. It is replaced on reload.
 #[derive(Clone)]

@@ -16,7 +16,10 @@ use aya::{
         RawTracePoint,
     },
 };
+use aya_log::EbpfLogger;
 use kldtrace_abi::{block, sched, tcp};
+
+use log::Log;
 
 use super::{
     btf::{Btf, BtfError},
@@ -77,6 +80,8 @@ pub enum Availability {
 pub struct Loaded {
     /// aya's handle: maps and programs.
     pub ebpf: Ebpf,
+    /// What the probes tell, where diagnostics are on.
+    diagnostics: Option<EbpfLogger<&'static dyn Log>>,
     /// What is attached.
     pub attached: Vec<Attached>,
     /// What came of each signal that was asked for, in catalogue order.
@@ -91,6 +96,13 @@ impl Loaded {
         self.signals
             .iter()
             .any(|(signal, is)| signal.name == name && *is == Availability::Available)
+    }
+
+    /// Passes on to the log what the probes have told.
+    pub fn flush_diagnostics(&mut self) {
+        if let Some(diagnostics) = &mut self.diagnostics {
+            diagnostics.flush();
+        }
     }
 
     /// The kernel's account of an attached program.
@@ -166,8 +178,14 @@ pub fn load<M>(
                     None => (*signal, Availability::Available),
                 })
                 .collect();
+            let diagnostics = options
+                .diagnostics
+                .then(|| EbpfLogger::init(&mut turn.ebpf))
+                .transpose()
+                .context("no diagnostics from the probes")?;
             let loaded = Loaded {
                 ebpf: turn.ebpf,
+                diagnostics,
                 attached,
                 signals,
                 took: started.elapsed(),
@@ -217,7 +235,7 @@ fn load_object(
             .iter()
             .filter_map(|signal| Some((signal.switch?, 1))),
     );
-    let level = u8::from(options.diagnostics) * aya_log_level();
+    let level = if options.diagnostics { DIAGNOSTICS } else { 0 };
     let mut loader = EbpfLoader::new();
     loader.btf(types).allow_unsupported_maps();
     for (name, value) in &globals {
@@ -233,13 +251,16 @@ fn load_object(
         }
     }
     loader.map_max_entries("EVENTS", options.event_buffer);
+    if !options.diagnostics {
+        loader.map_max_entries("AYA_LOGS", UNUSED_RING);
+    }
     loader.load(PROBES).map_err(explain_load)
 }
 
-/// `aya_log::Level::Debug` as the probes count levels.
-const fn aya_log_level() -> u8 {
-    4
-}
+/// The level of the probes' diagnostics, as aya-log counts: warnings.
+const DIAGNOSTICS: u8 = 2;
+/// A ring buffer that nobody writes to: one page.
+const UNUSED_RING: u32 = 4096;
 
 fn explain_load(error: aya::EbpfError) -> anyhow::Error {
     let denied = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())

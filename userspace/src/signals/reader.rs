@@ -116,6 +116,7 @@ impl Reader {
     /// # Errors
     /// When the kernel refuses a map.
     pub fn drain(&mut self) -> anyhow::Result<()> {
+        self.loaded.flush_diagnostics();
         while let Some(event) = self.events.next() {
             if let Some(removed) = self.cgroups.event(&event) {
                 let unit = unit(&self.cgroups, removed).0;

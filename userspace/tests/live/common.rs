@@ -10,10 +10,7 @@ use std::{
 };
 
 use kldtrace::{
-    catalogue,
-    cli::client::Client,
-    kernel::loader::Options,
-    signals::reader::Reader,
+    catalogue, cli::client::Client, kernel::loader::Options, signals::reader::Reader,
     view::quantile,
 };
 use kldtrace_exporters::model::{Family, Histogram, Series, Value};
