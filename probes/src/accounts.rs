@@ -72,7 +72,7 @@ fn make<A: Accounts>(key: &A::Key) -> *mut A::Account {
         return account;
     }
     lose(A::FULL);
-    match A::map().get_ptr_mut(&A::OTHER) {
+    match A::map().get_ptr_mut(A::OTHER) {
         Some(account) => account,
         None => core::ptr::null_mut(),
     }

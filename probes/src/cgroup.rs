@@ -41,7 +41,7 @@ static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(1, 0);
 /// The slot of a cgroup; 0 where there was none left.
 #[inline(always)]
 pub fn slot(cgroup: u64) -> u32 {
-    match SLOTS.get_ptr(&cgroup) {
+    match SLOTS.get_ptr(cgroup) {
         // SAFETY: a value of the map, which is not freed while this runs.
         Some(slot) => unsafe { *slot },
         None => {
@@ -66,9 +66,9 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     // Before its first task: nothing of it goes to another's account.
     if in_default_hierarchy(cgroup)
         && let Ok(Some(slot)) = FREE_SLOTS.pop()
-        && SLOTS.insert(&id(cgroup), &slot, 0).is_err()
+        && SLOTS.insert(id(cgroup), slot, 0).is_err()
     {
-        let _ = FREE_SLOTS.push(&slot, 0);
+        let _ = FREE_SLOTS.push(slot, 0);
     }
     tell(CGROUP_MADE, cgroup, ctx.arg(1));
     0
@@ -102,7 +102,7 @@ fn tell(kind: u32, cgroup: Typed, path: *const u8) {
     unsafe {
         (*event).kind = kind;
         (*event).id = id(cgroup);
-        let buffer = &mut *(&raw mut (*event).path);
+        let buffer = &mut (*event).path;
         let length = match bpf_probe_read_kernel_str_bytes(path, buffer) {
             // The closing zero counts for the kernel, not for aya.
             Ok(text) => (text.len() + 1).min(PATH),

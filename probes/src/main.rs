@@ -1,6 +1,10 @@
 //! The eBPF programs of kldtrace: one module for one subject.
 #![no_std]
 #![no_main]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand the context over by value"
+)]
 
 mod accounts;
 mod block;

@@ -58,7 +58,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: this CPU's own account; the index is checked.
     unsafe {
-        let index = (new - ESTABLISHED) as u32 as usize;
+        let index = (new - ESTABLISHED).cast_unsigned() as usize;
         if index < STATES.len() {
             let states = (&raw mut (*account).states).cast::<u64>();
             *states.add(index) += 1;

@@ -269,7 +269,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         cost: Cost::Read,
         source: "uname(2)",
         numbers: Numbers::Facts(|facts, emit| {
-            emit.integer(&[env!("CARGO_PKG_VERSION"), &facts.kernel], 1)
+            emit.integer(&[env!("CARGO_PKG_VERSION"), &facts.kernel], 1);
         }),
     },
 ];

@@ -202,7 +202,8 @@ pub fn unit_of(path: &str) -> String {
             _ => (*unit).to_owned(),
         };
     }
-    match parts.iter().rev().find(|part| part.ends_with(".slice")) {
+    let is_slice = |part: &&&str| part.strip_suffix(".slice").is_some();
+    match parts.iter().rev().find(is_slice) {
         Some(slice) => (*slice).to_owned(),
         None => parts.join("/"),
     }

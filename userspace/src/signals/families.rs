@@ -72,7 +72,7 @@ pub fn family(signal: &'static Signal) -> Family {
 }
 
 /// The family of a signal whose accounts are kept by label.
-pub fn from_accounts<L, A>(
+pub(super) fn from_accounts<L, A>(
     signal: &'static Signal,
     accounts: &HashMap<L, Box<A>>,
     labels: impl Fn(&L) -> Vec<Arc<str>>,
@@ -94,7 +94,11 @@ pub fn from_accounts<L, A>(
 }
 
 /// The family of a signal that is read at once.
-pub fn from_facts<F>(signal: &'static Signal, facts: &F, numbers: fn(&F, &mut Emit<'_>)) -> Family {
+pub(super) fn from_facts<F>(
+    signal: &'static Signal,
+    facts: &F,
+    numbers: fn(&F, &mut Emit<'_>),
+) -> Family {
     let mut family = family(signal);
     numbers(
         facts,

@@ -90,7 +90,7 @@ impl SlotMap {
     pub fn read(&self) -> Result<StdMap<u64, Box<Sched>>, MapError> {
         let mut accounts = StdMap::new();
         accounts.insert(OTHER, self.account(0)?);
-        for entry in self.slots.iter() {
+        for entry in &self.slots {
             let (cgroup, slot) = entry?;
             accounts.insert(cgroup, self.account(slot)?);
         }
