@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     catalogue::Signal,
     kernel::{
+        cost::measure,
         facts::{self, Fact},
         loader::{Availability, Loaded},
     },
-    signals::reader::measure,
 };
 
 /// The whole report.
@@ -72,7 +72,7 @@ impl Report {
             .attached
             .iter()
             .zip(measured)
-            .map(|(attached, (_, nanoseconds))| ProgramReport {
+            .map(|(attached, nanoseconds)| ProgramReport {
                 program: attached.hook.program.to_owned(),
                 hook: attached.hook.attach.to_string(),
                 refused: attached

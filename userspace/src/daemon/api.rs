@@ -10,27 +10,16 @@ use axum::{
 };
 use kldtrace_exporters::model::Family;
 use serde::Deserialize;
-use tokio::{net::UnixListener, sync::watch};
 
 use super::Shared;
 use crate::{catalogue::Signal, doctor::Report, signals::own};
 
-/// Serves until told to stop.
-pub async fn serve(
-    listener: UnixListener,
-    shared: Shared,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let router = Router::new()
+/// What is answered there.
+pub fn router(shared: Shared) -> Router {
+    Router::new()
         .route("/v1/families", get(families))
         .route("/v1/doctor", get(doctor))
-        .with_state(shared);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        })
-        .await?;
-    Ok(())
+        .with_state(shared)
 }
 
 type Failure = (StatusCode, String);

@@ -10,27 +10,16 @@ use axum::{
     routing::get,
 };
 use kldtrace_exporters::prometheus;
-use tokio::{net::TcpListener, sync::watch};
 
 use super::Shared;
 
-/// Serves until told to stop.
-pub async fn serve(
-    listener: TcpListener,
-    shared: Shared,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let router = Router::new()
+/// What is answered there.
+pub fn router(shared: Shared) -> Router {
+    Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
-        .with_state(shared);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        })
-        .await?;
-    Ok(())
+        .with_state(shared)
 }
 
 async fn index() -> impl IntoResponse {

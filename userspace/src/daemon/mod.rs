@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use axum::Router;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -70,9 +71,17 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(listener) = metrics {
-        tasks.spawn(http::serve(listener, shared.clone(), stopped.clone()));
+        tasks.spawn(answer(
+            listener,
+            http::router(shared.clone()),
+            stopped.clone(),
+        ));
     }
-    tasks.spawn(api::serve(socket.listener, shared.clone(), stopped.clone()));
+    tasks.spawn(answer(
+        socket.listener,
+        api::router(shared.clone()),
+        stopped.clone(),
+    ));
     let mut events = tokio::spawn(drain(shared.clone()));
     let mut statistics = tokio::spawn(sample_costs(shared.clone()));
 
@@ -108,6 +117,25 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         tracing::warn!("a client did not finish in 5 s");
     }
     drop(socket.path);
+    Ok(())
+}
+
+/// Answers on one listener until told to stop.
+async fn answer<L>(
+    listener: L,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()>
+where
+    L: axum::serve::Listener,
+    L::Addr: std::fmt::Debug,
+{
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            // A closed channel is the end as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        })
+        .await?;
     Ok(())
 }
 

@@ -1,7 +1,12 @@
-//! What maps cost, as the kernel counts it. (Programs tell it themselves:
-//! [`aya::programs::ProgramInfo`].)
+//! What programs and maps cost, as the kernel counts it.
 
-use std::{fs, io, os::fd::AsRawFd};
+use std::{
+    fs, io,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
+
+use super::loader::Loaded;
 
 /// Kernel memory of a map in bytes, from its descriptor's fdinfo
 /// (kernel/bpf/syscall.c: `bpf_map_show_fdinfo`).
@@ -16,6 +21,45 @@ fn value(text: &str, key: &str) -> u64 {
         .find(|(name, _)| *name == key)
         .and_then(|(_, value)| value.trim().parse().ok())
         .unwrap_or(0)
+}
+
+/// The measured nanoseconds for each run of the attached programs, in their
+/// order, over a time in which the kernel keeps statistics; not a number for
+/// one that did not run.
+///
+/// # Errors
+/// When the kernel refuses to keep statistics.
+pub fn measure(loaded: &Loaded, window: Duration) -> anyhow::Result<Vec<f64>> {
+    let before = run_times(loaded);
+    let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
+    let until = Instant::now() + window;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::sleep(left);
+    }
+    drop(statistics);
+    let after = run_times(loaded);
+    Ok(before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| {
+            let runs = after.1.saturating_sub(before.1);
+            let time = after.0.saturating_sub(before.0).as_nanos() as f64;
+            time / runs as f64
+        })
+        .collect())
+}
+
+fn run_times(loaded: &Loaded) -> Vec<(Duration, u64)> {
+    loaded
+        .attached
+        .iter()
+        .map(
+            |attached| match loaded.program_info(attached.hook.program) {
+                Some(info) => (info.run_time(), info.run_count()),
+                None => (Duration::ZERO, 0),
+            },
+        )
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::loader::{self, Availability, Options, VMLINUX_BTF, cgroup2_root};
+use super::{
+    cgroup2,
+    loader::{self, Availability, Options, VMLINUX_BTF},
+};
 use crate::catalogue;
 
 /// One thing that a kernel may have.
@@ -47,7 +50,7 @@ pub fn facts() -> Vec<Fact> {
             "/sys/kernel/tracing/events",
             "tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing",
         ),
-        match cgroup2_root() {
+        match cgroup2::root() {
             Some(root) => fact("cgroup2", true, root.display().to_string()),
             None => fact(
                 "cgroup2",

@@ -2,31 +2,27 @@
 //! what is missing is missing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
-    path::{Path, PathBuf},
+    collections::HashMap,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, ProgramError, ProgramInfo,
-        RawTracePoint,
-    },
+    programs::{BtfTracePoint, ProgramInfo},
 };
 use aya_log::EbpfLogger;
 use kldtrace_abi::{block, sched, tcp};
-
 use log::Log;
 
 use super::{
+    attach::Turn,
     btf::{Btf, BtfError},
     object::{PROBES, fields_by_program},
     plan::{self, Offsets},
 };
-use crate::catalogue::{Attach, Hook, Signal};
+use crate::catalogue::{Hook, Signal};
 
 /// Where the running kernel keeps its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -144,14 +140,14 @@ pub fn load<M>(
             .filter(|signal| !absent.contains_key(signal.name))
             .copied()
             .collect();
-        let mut turn = Turn {
-            ebpf: load_object(&enabled, &offsets, &numbers, types.as_ref().ok(), options)?,
-            types: types.as_ref(),
-            offsets: &offsets,
-            switchable: plan::switchable_fields(wanted),
+        let ebpf = load_object(&enabled, &offsets, &numbers, types.as_ref().ok(), options)?;
+        let mut turn = Turn::new(
+            ebpf,
+            types.as_ref(),
+            &offsets,
+            plan::switchable_fields(wanted),
             options,
-            done: BTreeMap::new(),
-        };
+        );
         let maps = prepare(&mut turn.ebpf)?;
         let mut attached = Vec::new();
         let mut failed = Vec::new();
@@ -309,128 +305,6 @@ fn map_sizes(enabled: &[&'static Signal], memory: u64, cpus: u64) -> Vec<(&'stat
             (map, entries as u32)
         })
         .collect()
-}
-
-/// One attempt at loading and attaching everything.
-struct Turn<'a> {
-    ebpf: Ebpf,
-    types: Result<&'a aya::Btf, &'a aya::BtfError>,
-    offsets: &'a Offsets,
-    switchable: BTreeSet<&'a str>,
-    options: &'a Options,
-    /// Programs tried, so that each is loaded and attached once.
-    done: BTreeMap<&'static str, Result<(), String>>,
-}
-
-impl Turn<'_> {
-    /// Attaches the first candidate that the kernel takes. `None`: another
-    /// hook has attached that program already.
-    fn attach_first(&mut self, candidates: &'static [Hook]) -> Result<Option<Attached>, String> {
-        let mut refused = Vec::new();
-        for hook in candidates {
-            let before = self.done.get(hook.program).cloned();
-            let result = before.clone().unwrap_or_else(|| self.attach(hook));
-            self.done.insert(hook.program, result.clone());
-            match result {
-                Ok(()) if before.is_some() => return Ok(None),
-                Ok(()) => {
-                    return Ok(Some(Attached {
-                        hook: *hook,
-                        refused,
-                    }));
-                }
-                Err(reason) => refused.push((*hook, reason)),
-            }
-        }
-        let reasons: Vec<String> = refused
-            .into_iter()
-            .map(|(hook, reason)| format!("{}: {reason}", hook.attach))
-            .collect();
-        Err(reasons.join("; "))
-    }
-
-    fn attach(&mut self, hook: &Hook) -> Result<(), String> {
-        if self
-            .options
-            .avoid
-            .iter()
-            .any(|kind| *kind == hook.attach.kind())
-        {
-            return Err("avoided by the configuration".to_owned());
-        }
-        if let Some(reason) = self.offsets.program_lacks(hook.program, &self.switchable) {
-            return Err(reason);
-        }
-        self.attach_program(hook).map_err(|error| brief(&error))
-    }
-
-    fn attach_program(&mut self, hook: &Hook) -> anyhow::Result<()> {
-        let types = self.types.map_err(|error| anyhow::anyhow!("{error}"));
-        let program = self
-            .ebpf
-            .program_mut(hook.program)
-            .with_context(|| format!("no program {} in the object file", hook.program))?;
-        match (hook.attach, program) {
-            (Attach::TpBtf(name), program) => {
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(name, types?)?;
-                program.attach()?;
-            }
-            (Attach::RawTp(name), program) => {
-                let program: &mut RawTracePoint = program.try_into()?;
-                program.load()?;
-                program.attach(name)?;
-            }
-            (Attach::Fexit(name), program) => {
-                let program: &mut FExit = program.try_into()?;
-                program.load(name, types?)?;
-                program.attach()?;
-            }
-            (Attach::CgroupSockAddr(_), program) => {
-                let root = cgroup2_root().context("no cgroup v2 hierarchy is mounted")?;
-                let root = File::open(&root).with_context(|| root.display().to_string())?;
-                let program: &mut CgroupSockAddr = program.try_into()?;
-                program.load()?;
-                // A link may always stand beside others; the flag that says so
-                // is for attaching without a link, and refused with one.
-                program.attach(root, CgroupAttachMode::Single)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where cgroup v2 is mounted: /sys/fs/cgroup, or beside v1 in `unified`.
-pub fn cgroup2_root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| Path::new(path).to_owned())
-    })
-}
-
-/// The reason in one line: the verifier's log, pages of it, goes to the log.
-fn brief(error: &anyhow::Error) -> String {
-    if let Some(ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    }) = error.downcast_ref()
-    {
-        let log = verifier_log.to_string();
-        tracing::debug!(%log, "the verifier refused a program");
-        let last = log.lines().rev().find(|line| {
-            !["processed ", "verification time", "stack depth"]
-                .iter()
-                .any(|statistics| line.starts_with(statistics))
-                && !line.is_empty()
-        });
-        return match last {
-            Some(line) => format!("load: {io_error}: {line}"),
-            None => format!("load: {io_error}"),
-        };
-    }
-    format!("{error:#}")
 }
 
 /// The empty program, attached: the benchmark's floor.

@@ -1,6 +1,8 @@
 //! What this kernel offers: fields, hooks, programs, costs.
 
+mod attach;
 pub mod btf;
+pub mod cgroup2;
 pub mod cost;
 pub mod facts;
 pub mod loader;

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -29,9 +29,12 @@ use super::{
     table::{Entry, Table},
 };
 use crate::{
-    catalogue::{Attach, Numbers, Signal},
+    catalogue::{Numbers, Signal},
     collect::listen::Listeners,
-    kernel::loader::{self, Availability, Loaded, Options, cgroup2_root},
+    kernel::{
+        cgroup2,
+        loader::{self, Availability, Loaded, Options},
+    },
 };
 
 /// The value of a label whose series found no room of their own.
@@ -74,13 +77,13 @@ impl Reader {
         let (mut loaded, mut maps) = loader::load(wanted, options, |ebpf| {
             // Every cgroup has its slot before the first event.
             let mut maps = Maps::take(ebpf)?;
-            maps.sched.assign(Cgroups::new(cgroup2_root()).living())?;
+            maps.sched.assign(Cgroups::new(cgroup2::root()).living())?;
             Ok(maps)
         })?;
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         let other: Arc<str> = OTHER_LABEL.into();
         // And again, for those made just before the probe of cgroup_mkdir.
-        let cgroups = Cgroups::new(cgroup2_root());
+        let cgroups = Cgroups::new(cgroup2::root());
         maps.sched.assign(cgroups.living())?;
         Ok(Self {
             maps,
@@ -413,40 +416,4 @@ fn family(key: &TcpKey) -> &'static str {
         10 => "ipv6",
         _ => "",
     }
-}
-
-/// The measured nanoseconds for each run of the attached programs, over a
-/// time in which the kernel keeps statistics.
-pub fn measure(loaded: &Loaded, window: Duration) -> anyhow::Result<Vec<(Attach, f64)>> {
-    let before = run_times(loaded);
-    let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
-    let until = Instant::now() + window;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        std::thread::sleep(left);
-    }
-    drop(statistics);
-    let after = run_times(loaded);
-    Ok(loaded
-        .attached
-        .iter()
-        .zip(before.iter().zip(&after))
-        .map(|(attached, (before, after))| {
-            let runs = after.1.saturating_sub(before.1);
-            let time = after.0.saturating_sub(before.0).as_nanos() as f64;
-            (attached.hook.attach, time / runs as f64)
-        })
-        .collect())
-}
-
-fn run_times(loaded: &Loaded) -> Vec<(Duration, u64)> {
-    loaded
-        .attached
-        .iter()
-        .map(
-            |attached| match loaded.program_info(attached.hook.program) {
-                Some(info) => (info.run_time(), info.run_count()),
-                None => (Duration::ZERO, 0),
-            },
-        )
-        .collect()
 }
