@@ -8,7 +8,6 @@
 //! that of the last.
 
 use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, map, raw_tracepoint},
     maps::{Array, PerCpuHashMap},
     programs::{BtfTracePointContext, RawTracePointContext},
@@ -21,7 +20,7 @@ use kldtrace_abi::{
 
 use crate::{
     accounts::{Accounts, account, lose},
-    kernel::{Object, offsets, on, settings},
+    kernel::{Object, now, offsets, on, settings},
 };
 
 offsets! {
@@ -125,8 +124,8 @@ fn complete<const TYPED: bool>(request: Object<TYPED>, error: u32, bytes: u32) {
             Histogram::record(&raw mut (*account).queue, issued.saturating_sub(started));
         }
         if on(&SWITCH_BLOCK_DEVICE) {
-            let now = bpf_ktime_get_ns();
-            Histogram::record(&raw mut (*account).device, now.saturating_sub(issued));
+            let time = now();
+            Histogram::record(&raw mut (*account).device, time.saturating_sub(issued));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reading kernel structures: the one place that follows kernel pointers.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 
 /// Declares where kernel fields lie.
 ///
@@ -40,6 +40,13 @@ pub fn setting(number: &'static u64) -> u64 {
 #[inline(always)]
 pub fn on(switch: &'static u64) -> bool {
     setting(switch) != 0
+}
+
+/// Now, by `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper only reads a clock.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// A pointer into kernel memory.

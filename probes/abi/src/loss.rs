@@ -13,7 +13,7 @@ pub enum Loss {
     BlockSeries = 2,
     /// A departure could not be stored: one off-CPU time is missing.
     SchedDeparture = 3,
-    /// A socket's start could not be stored: its latencies are missing.
+    /// A socket found no room in the map of sockets: its latencies are missing.
     TcpStart = 4,
     /// An event found the ring buffer full.
     Event = 5,

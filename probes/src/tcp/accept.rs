@@ -14,7 +14,7 @@
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,
-    helpers::{bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_task_pt_regs},
+    helpers::{bpf_get_current_task_btf, bpf_task_pt_regs},
     macros::{cgroup_sock_addr, fexit},
     programs::{FExitContext, SockAddrContext},
 };
@@ -23,7 +23,7 @@ use kldtrace_abi::{histogram::Histogram, tcp::Socket};
 use super::{TcpAccounts, labels, remembered, tcp_sock};
 use crate::{
     accounts::account,
-    kernel::{Object, Typed, offsets, on, setting, settings},
+    kernel::{Object, Typed, now, offsets, on, setting, settings},
 };
 
 offsets! {
@@ -48,7 +48,7 @@ pub fn inet_csk_accept(ctx: FExitContext) -> i32 {
         Object(ctx.arg(4))
     };
     if !socket.is_null()
-        && let Some(memory) = remembered(socket, false)
+        && let Some(memory) = remembered(socket)
     {
         accepted(memory, socket);
     }
@@ -88,7 +88,7 @@ fn asked(address: *mut bpf_sock_addr) {
     // The context's socket is a view for such programs; the helper gives the
     // kernel's own, whose fields `labels` reads.
     if let Some(socket) = tcp_sock(Object(socket.cast_const().cast()))
-        && let Some(memory) = remembered(socket, false)
+        && let Some(memory) = remembered(socket)
     {
         accepted(memory, socket);
     }
@@ -104,7 +104,7 @@ fn accepted(memory: *mut Socket, socket: Typed) {
         }
         (*memory).queued = 0;
         if let Some(account) = account::<TcpAccounts>(&labels(socket)) {
-            let waited = bpf_ktime_get_ns() - queued;
+            let waited = now() - queued;
             Histogram::record(&raw mut (*account).accept, waited);
         }
     }

@@ -5,11 +5,9 @@ mod segments;
 mod state;
 
 use aya_ebpf::{
-    bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    btf_maps::SkStorage,
-    helpers::{bpf_sk_storage_get, bpf_skc_to_tcp_sock},
-    macros::{btf_map, map},
-    maps::{Array, PerCpuHashMap},
+    helpers::bpf_skc_to_tcp_sock,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use kldtrace_abi::{
     loss::Loss,
@@ -52,29 +50,31 @@ impl Accounts for TcpAccounts {
     }
 }
 
-/// What is remembered of each socket: it lies in the socket and goes with it,
-/// so nothing can leak.
-#[btf_map]
-static SOCKETS: SkStorage<Socket> = SkStorage::new();
+/// What is remembered of each socket while it lives, by its address. Every
+/// socket passes through `TCP_CLOSE` before it is freed (`inet_csk_destroy_sock`
+/// warns otherwise), and leaves the map there. Socket storage would need no
+/// clean-up, but making one costs more than all the rest of the probe
+/// (docs/src/journal/2026-11-23-tcp-cost.md).
+#[map]
+static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1, 0);
 
-/// The socket's memory; with `create`, made if it has none.
+/// Sockets in the map: each CPU counts what it put in and took out. A walk
+/// over the map would cost user space a system call for each socket.
+#[map]
+static SOCKETS_NOW: PerCpuArray<i64> = PerCpuArray::with_max_entries(1, 0);
+
 #[inline(always)]
-fn remembered(socket: Typed, create: bool) -> Option<*mut Socket> {
-    let flags = if create {
-        BPF_SK_STORAGE_GET_F_CREATE
-    } else {
-        0
-    };
-    // SAFETY: the verifier checks that it is a socket.
-    let value = unsafe {
-        bpf_sk_storage_get(
-            core::ptr::from_ref(&SOCKETS).cast_mut().cast(),
-            socket.0.cast_mut().cast(),
-            core::ptr::null_mut(),
-            flags.into(),
-        )
-    };
-    (!value.is_null()).then_some(value.cast())
+fn count_sockets(change: i64) {
+    if let Some(count) = SOCKETS_NOW.get_ptr_mut(0) {
+        // SAFETY: this CPU's own counter.
+        unsafe { *count += change };
+    }
+}
+
+/// What is remembered of a socket.
+#[inline(always)]
+fn remembered(socket: Typed) -> Option<*mut Socket> {
+    SOCKETS.get_ptr_mut(socket.0 as u64)
 }
 
 /// The full TCP socket behind a `struct sock`.

@@ -5,17 +5,17 @@
 //! fires for SCTP and MPTCP sockets too. In `tcp_set_state` it fires before
 //! the state is written; the socket's error is already there.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
-    tcp::{ConnectFailure, STATES, Tcp},
+    tcp::{ConnectFailure, STATES, Socket, Tcp},
 };
 
-use super::{TcpAccounts, labels, remembered, tcp_sock};
+use super::{SOCKETS, TcpAccounts, count_sockets, labels, remembered, tcp_sock};
 use crate::{
     accounts::{account, lose},
-    kernel::{Object, Typed, offsets, on, settings},
+    kernel::{Object, Typed, now, offsets, on, settings},
 };
 
 offsets! {
@@ -42,7 +42,9 @@ settings! {
 const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
 const SYN_RECV: i32 = 3;
+const FIN_WAIT1: i32 = 4;
 const CLOSE: i32 = 7;
+const LAST_ACK: i32 = 9;
 const IPPROTO_TCP: u16 = 6;
 
 /// A socket changes its state.
@@ -69,66 +71,133 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
             *failures.add(reason as usize) += 1;
         }
     }
-    remember(socket, old, new, account);
+    if on(&SWITCH_TCP_CONNECT)
+        || on(&SWITCH_TCP_ACCEPT)
+        || on(&SWITCH_TCP_LIFETIME)
+        || on(&SWITCH_TCP_BYTES)
+    {
+        remember(socket, old, new, account);
+    }
     0
 }
 
 #[inline(always)]
 fn remember(socket: Typed, old: i32, new: i32, account: *mut Tcp) {
-    if !(on(&SWITCH_TCP_CONNECT)
-        || on(&SWITCH_TCP_ACCEPT)
-        || on(&SWITCH_TCP_LIFETIME)
-        || on(&SWITCH_TCP_BYTES))
-    {
+    match new {
+        SYN_SENT => begin(
+            socket,
+            Socket {
+                connecting: now(),
+                established: 0,
+                queued: 0,
+            },
+        ),
+        // Both ends may connect to each other at once: then this one has begun.
+        ESTABLISHED => match remembered(socket) {
+            // SAFETY: the socket's own memory, under the socket's lock; the
+            // account is this CPU's own.
+            Some(memory) => unsafe { connected(memory, account) },
+            None if old == SYN_RECV => {
+                let time = now();
+                begin(
+                    socket,
+                    Socket {
+                        connecting: 0,
+                        established: time,
+                        queued: time,
+                    },
+                );
+            }
+            None => {}
+        },
+        FIN_WAIT1 | LAST_ACK => {
+            if on(&SWITCH_TCP_ACCEPT)
+                && let Some(memory) = remembered(socket)
+            {
+                // SAFETY: as above.
+                unsafe { missed_accept(memory, socket) };
+            }
+        }
+        CLOSE => {
+            if let Some(memory) = remembered(socket) {
+                // SAFETY: as above.
+                unsafe {
+                    missed_accept(memory, socket);
+                    closed(memory, socket, account);
+                }
+                if SOCKETS.remove(socket.0 as u64).is_ok() {
+                    count_sockets(-1);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn begin(socket: Typed, memory: Socket) {
+    if SOCKETS.insert(socket.0 as u64, memory, 0).is_ok() {
+        count_sockets(1);
+    } else {
+        lose(Loss::TcpStart);
+    }
+}
+
+/// # Safety
+/// `memory` is the socket's and `account` this CPU's own.
+#[inline(always)]
+unsafe fn connected(memory: *mut Socket, account: *mut Tcp) {
+    let time = now();
+    // SAFETY: by contract.
+    unsafe {
+        (*memory).established = time;
+        if on(&SWITCH_TCP_CONNECT) {
+            let connecting = (*memory).connecting;
+            Histogram::record(&raw mut (*account).connect, time - connecting);
+        }
+    }
+}
+
+/// Counts a connection that somebody holds although the accept probe did not
+/// see it leave the queue.
+///
+/// # Safety
+/// `memory` is the socket's.
+#[inline(always)]
+unsafe fn missed_accept(memory: *mut Socket, socket: Typed) {
+    if !on(&SWITCH_TCP_ACCEPT) {
         return;
     }
-    let begins = new == SYN_SENT || (old == SYN_RECV && new == ESTABLISHED);
-    let ends = new == CLOSE;
-    let Some(memory) = remembered(socket, begins) else {
-        if begins {
-            lose(Loss::TcpStart);
-        }
-        return;
-    };
-    // SAFETY: the socket's own memory, under the socket's lock; the account
-    // is this CPU's own.
+    // SAFETY: by contract.
     unsafe {
-        if on(&SWITCH_TCP_ACCEPT) && (*memory).queued != 0 {
-            let owner: usize = socket.get(&OFFSET___sock___sk_socket);
-            if owner != 0 {
-                // Somebody holds it, and the accept probe did not see it go.
-                (*memory).queued = 0;
-                lose(Loss::TcpAccept);
-            }
+        if (*memory).queued != 0 && socket.get::<usize>(&OFFSET___sock___sk_socket) != 0 {
+            (*memory).queued = 0;
+            lose(Loss::TcpAccept);
         }
-        if new == SYN_SENT {
-            // A socket may connect anew after a failure.
-            (*memory).connecting = bpf_ktime_get_ns();
-            (*memory).established = 0;
-        } else if new == ESTABLISHED {
-            let now = bpf_ktime_get_ns();
-            (*memory).established = now;
-            let connecting = (*memory).connecting;
-            if connecting == 0 {
-                (*memory).queued = now;
-            } else if on(&SWITCH_TCP_CONNECT) {
-                Histogram::record(&raw mut (*account).connect, now - connecting);
-            }
-        } else if ends && (*memory).established != 0 {
-            if on(&SWITCH_TCP_LIFETIME) {
-                let lived = bpf_ktime_get_ns() - (*memory).established;
-                Histogram::record(&raw mut (*account).lifetime, lived);
-            }
-            (*memory).established = 0;
-            (*memory).connecting = 0;
-            if on(&SWITCH_TCP_BYTES)
-                && let Some(tcp) = tcp_sock(socket)
-            {
-                let sent: u64 = tcp.get(&OFFSET___tcp_sock___bytes_sent);
-                let again: u64 = tcp.get(&OFFSET___tcp_sock___bytes_retrans);
-                (*account).sent_bytes += sent.wrapping_sub(again);
-                (*account).received_bytes += tcp.get::<u64>(&OFFSET___tcp_sock___bytes_received);
-            }
+    }
+}
+
+/// # Safety
+/// `memory` is the socket's and `account` this CPU's own.
+#[inline(always)]
+unsafe fn closed(memory: *mut Socket, socket: Typed, account: *mut Tcp) {
+    // SAFETY: by contract.
+    unsafe {
+        let established = (*memory).established;
+        if established == 0 {
+            return;
+        }
+        if on(&SWITCH_TCP_LIFETIME) {
+            let lived = now() - established;
+            Histogram::record(&raw mut (*account).lifetime, lived);
+        }
+        if on(&SWITCH_TCP_BYTES)
+            && let Some(tcp) = tcp_sock(socket)
+        {
+            let sent: u64 = tcp.get(&OFFSET___tcp_sock___bytes_sent);
+            let again: u64 = tcp.get(&OFFSET___tcp_sock___bytes_retrans);
+            (*account).sent_bytes += sent.wrapping_sub(again);
+            (*account).received_bytes += tcp.get::<u64>(&OFFSET___tcp_sock___bytes_received);
         }
     }
 }

@@ -280,25 +280,40 @@ pub fn cpus() -> anyhow::Result<u64> {
     Ok(cpus as u64)
 }
 
-/// Entries for each account map: the memory shared out by how much each
-/// subject needs, and one entry for a map that nobody asked for.
+/// Memory of one remembered socket: key, value and the kernel's own part of a
+/// hash element (kernel/bpf/hashtab.c: `struct htab_elem`) with its bucket.
+const SOCKET: u64 = 8 + size_of::<tcp::Socket>() as u64 + 64;
+
+/// Entries for each map: the memory shared out by how much each subject needs,
+/// and one entry for a map that nobody asked for.
 fn map_sizes(enabled: &[&'static Signal], memory: u64, cpus: u64) -> Vec<(&'static str, u32)> {
-    let accounts = [
-        ("SCHED", "sched.", size_of::<sched::Sched>(), 50),
-        ("TCP", "tcp.", size_of::<tcp::Tcp>(), 40),
-        ("BLOCK", "block.", size_of::<block::Block>(), 10),
+    // Per-CPU values are there once for each CPU, sockets once.
+    let maps = [
+        (
+            "SCHED",
+            "sched.",
+            size_of::<sched::Sched>() as u64 * cpus,
+            50,
+        ),
+        ("TCP", "tcp.", size_of::<tcp::Tcp>() as u64 * cpus, 30),
+        ("SOCKETS", "tcp.", SOCKET, 10),
+        (
+            "BLOCK",
+            "block.",
+            size_of::<block::Block>() as u64 * cpus,
+            10,
+        ),
     ];
     let used = |prefix: &str| {
         enabled
             .iter()
             .any(|signal| signal.name.starts_with(prefix) && !signal.hooks.is_empty())
     };
-    let shares: u64 = accounts.iter().filter(|a| used(a.1)).map(|a| a.3).sum();
-    accounts
-        .into_iter()
+    let shares: u64 = maps.iter().filter(|map| used(map.1)).map(|map| map.3).sum();
+    maps.into_iter()
         .map(|(map, prefix, size, share)| {
             let entries = if used(prefix) {
-                (memory * share / shares / (size as u64 * cpus)).clamp(16, 8192)
+                (memory * share / shares / size).clamp(16, 1 << 20)
             } else {
                 1
             };

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, os::fd::AsFd as _};
 
-use super::slots::SlotMap;
 use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, Pod,
@@ -15,6 +14,9 @@ use kldtrace_abi::{
     sched::Sched,
     tcp::{Tcp, TcpKey},
 };
+
+use super::slots::SlotMap;
+use crate::kernel::cost::map_memory;
 
 /// What can be added up over CPUs and cgroups.
 pub trait Sum: Copy + 'static {
@@ -161,7 +163,7 @@ where
         };
         let capacity = data.info()?.max_entries();
         // Its entries are all there from the start: the size never changes.
-        let memory = crate::kernel::cost::map_memory(&data.fd().as_fd())?;
+        let memory = map_memory(&data.fd().as_fd())?;
         let mut map: PerCpuHashMap<_, Plain<K>, Plain<A>> = map.try_into()?;
         let cpus = usize::try_from(crate::kernel::loader::cpus()?)?;
         let zero = aya::maps::PerCpuValues::try_from(vec![Plain(A::ZERO); cpus])?;
@@ -221,7 +223,38 @@ pub struct Maps {
     pub tcp: AccountMap<TcpKey, Tcp>,
     /// By device and operation.
     pub block: AccountMap<BlockKey, Block>,
+    /// Sockets that are remembered, by address.
+    pub sockets: Sockets,
     losses: PerCpuArray<MapData, u64>,
+}
+
+/// The map of sockets in flight: only its fullness is of interest here.
+pub struct Sockets {
+    now: PerCpuArray<MapData, i64>,
+    /// Sockets that it can hold.
+    pub capacity: u32,
+    /// Kernel memory in bytes.
+    pub memory: u64,
+}
+
+impl Sockets {
+    fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let now = ebpf.take_map("SOCKETS_NOW").context("no map SOCKETS_NOW")?;
+        let Some(Map::HashMap(data)) = ebpf.map("SOCKETS") else {
+            bail!("no hash map SOCKETS in the object file");
+        };
+        Ok(Self {
+            capacity: data.info()?.max_entries(),
+            memory: map_memory(&data.fd().as_fd())?,
+            now: now.try_into()?,
+        })
+    }
+
+    /// Sockets that are remembered now.
+    pub fn entries(&self) -> Result<u64, MapError> {
+        let counts = self.now.get(&0, 0)?;
+        Ok(counts.iter().sum::<i64>().max(0).cast_unsigned())
+    }
 }
 
 impl Maps {
@@ -232,6 +265,7 @@ impl Maps {
             sched: SlotMap::take(ebpf)?,
             tcp: AccountMap::take(ebpf, "TCP", TcpKey::OTHER)?,
             block: AccountMap::take(ebpf, "BLOCK", BlockKey::OTHER)?,
+            sockets: Sockets::take(ebpf)?,
             losses: losses.try_into()?,
         })
     }

@@ -338,6 +338,12 @@ impl Reader {
                 ),
                 map("tcp", tcp, self.maps.tcp.capacity(), self.maps.tcp.memory()),
                 map(
+                    "sockets",
+                    self.maps.sockets.entries()?,
+                    self.maps.sockets.capacity,
+                    self.maps.sockets.memory,
+                ),
+                map(
                     "block",
                     block,
                     self.maps.block.capacity(),
