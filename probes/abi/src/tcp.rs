@@ -26,7 +26,9 @@ pub enum ConnectFailure {
     Refused = 0,
     /// `ETIMEDOUT`: nobody answered.
     Timeout = 1,
-    /// `EHOSTUNREACH`, `ENETUNREACH`: a router or this host knows no way.
+    /// `EHOSTUNREACH`, `ENETUNREACH`: a router or this host knows no way;
+    /// `EACCES`: an IPv6 router or firewall forbids it, for which IPv4 has
+    /// `EHOSTUNREACH` (net/ipv6/icmp.c: `tab_unreach`).
     Unreachable = 2,
     /// No error on the socket: this side gave up or found no route or port.
     Aborted = 3,
@@ -50,7 +52,7 @@ impl ConnectFailure {
         match errno {
             111 => Self::Refused,
             110 => Self::Timeout,
-            101 | 113 => Self::Unreachable,
+            101 | 113 | 13 => Self::Unreachable,
             0 => Self::Aborted,
             _ => Self::Other,
         }
@@ -154,4 +156,6 @@ pub struct Socket {
     pub established: u64,
     /// When it entered the accept queue; 0: it is not there.
     pub queued: u64,
+    /// The interface of its last route, as in [`TcpKey`].
+    pub interface: [u64; 2],
 }

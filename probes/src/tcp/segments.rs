@@ -5,7 +5,9 @@
 //!   in on an established connection;
 //! - `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb
 //!   [, int err])`, called once for each call, whatever number of segments
-//!   the buffer holds: `/proc/net/snmp` counts those, and so does this;
+//!   the buffer holds: `/proc/net/snmp` counts those, and so does this. With
+//!   the error (6.16) it is called for each attempt, without it for those
+//!   that succeeded;
 //! - `tcp_retransmit_synack(const struct sock *sk, const struct request_sock
 //!   *req)`;
 //! - `tcp_send_reset(const struct sock *sk, const struct sk_buff *skb [, ...])`:
@@ -21,8 +23,13 @@ use kldtrace_abi::{
 use super::{TcpAccounts, interface, labels, tcp_sock};
 use crate::{
     accounts::account,
-    kernel::{Object, Typed, offsets},
+    kernel::{Object, Typed, offsets, on, settings},
 };
+
+settings! {
+    /// Whether `tcp_retransmit_skb` tells an error.
+    RETRANSMIT_TELLS_ERROR
+}
 
 offsets! {
     OFFSET___sock_____sk_common___skc_state
@@ -61,6 +68,9 @@ pub fn tcp_probe(ctx: BtfTracePointContext) -> i32 {
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     let socket: Typed = Object(ctx.arg(0));
     let buffer: Typed = Object(ctx.arg(1));
+    if on(&RETRANSMIT_TELLS_ERROR) && never_tried(ctx.arg(2)) {
+        return 0;
+    }
     let segments: u16 = buffer
         .part(&OFFSET___sk_buff___cb)
         .get(&OFFSET___tcp_skb_cb___tcp_gso_segs);
@@ -72,6 +82,15 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     };
     retransmitted(&labels(socket), kind, segments.into());
     0
+}
+
+/// Whether `__tcp_retransmit_skb` (net/ipv4/tcp_output.c) gave up before it
+/// counted: `EBUSY`, the first copy has not left this host yet; `EAGAIN`, the
+/// peer's window is full; `EINVAL`; `ENOMEM`; `EHOSTUNREACH`, no route. Other
+/// errors are those of sending, and counted.
+#[inline(always)]
+fn never_tried(error: i32) -> bool {
+    matches!(-error, 16 | 11 | 22 | 12 | 113)
 }
 
 /// A SYN-ACK is sent again.
@@ -101,7 +120,12 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
         let state: u8 = socket.get(&OFFSET___sock_____sk_common___skc_state);
         // These two are smaller than a sock: they have no cgroup or route.
         if state != TIME_WAIT && state != NEW_SYN_RECV {
-            reset(&labels(socket), |account| &raw mut account.resets_sent);
+            let mut key = labels(socket);
+            // A listener has no route: the interface is the segment's.
+            if key.interface[0] == 0 && !buffer.is_null() {
+                key.interface = interface(buffer.follow(&OFFSET___sk_buff___dev));
+            }
+            reset(&key, |account| &raw mut account.resets_sent);
             return 0;
         }
     }

@@ -9,7 +9,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
-    tcp::{ConnectFailure, STATES, Socket, Tcp},
+    tcp::{ConnectFailure, STATES, Socket, Tcp, TcpKey},
 };
 
 use super::{SOCKETS, TcpAccounts, count_sockets, labels, remembered, tcp_sock};
@@ -22,6 +22,7 @@ offsets! {
     OFFSET___sock___sk_protocol
     OFFSET___sock___sk_err
     OFFSET___sock___sk_socket
+    OFFSET___sock_____sk_common___skc_flags
     OFFSET___tcp_sock___bytes_sent
     OFFSET___tcp_sock___bytes_retrans
     OFFSET___tcp_sock___bytes_received
@@ -36,6 +37,8 @@ settings! {
     SWITCH_TCP_LIFETIME
     /// Bytes, counted when a connection closes.
     SWITCH_TCP_BYTES
+    /// Failed connects.
+    SWITCH_TCP_FAILURES
 }
 
 // include/net/tcp_states.h
@@ -46,6 +49,8 @@ const FIN_WAIT1: i32 = 4;
 const CLOSE: i32 = 7;
 const LAST_ACK: i32 = 9;
 const IPPROTO_TCP: u16 = 6;
+/// The peer's FIN came in (`tcp_fin`); include/net/sock.h: enum `sock_flags`.
+const SOCK_DONE: u64 = 1 << 1;
 
 /// A socket changes its state.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -55,7 +60,23 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
-    let Some(account) = account::<TcpAccounts>(&labels(socket)) else {
+    let mut key = labels(socket);
+    // Looked up before the account: it may know an interface that the socket
+    // has forgotten.
+    let memory = if wants_memory() && new == CLOSE {
+        remembered(socket)
+    } else {
+        None
+    };
+    if let Some(memory) = memory
+        && key.interface[0] == 0
+    {
+        // A time-out takes the route from an IPv6 socket before it closes
+        // (`ip6_negative_advice`, net/ipv6/route.c).
+        // SAFETY: the socket's own memory, under the socket's lock.
+        key.interface = unsafe { (*memory).interface };
+    }
+    let Some(account) = account::<TcpAccounts>(&key) else {
         return 0;
     };
     // SAFETY: this CPU's own account; the index is checked.
@@ -65,24 +86,39 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
             let states = (&raw mut (*account).states).cast::<u64>();
             *states.add(index) += 1;
         }
-        if old == SYN_SENT && new == CLOSE {
+        if on(&SWITCH_TCP_FAILURES) && old == SYN_SENT && new == CLOSE {
             let reason = ConnectFailure::from_errno(socket.get(&OFFSET___sock___sk_err));
             let failures = (&raw mut (*account).failures).cast::<u64>();
             *failures.add(reason as usize) += 1;
         }
     }
-    if on(&SWITCH_TCP_CONNECT)
-        || on(&SWITCH_TCP_ACCEPT)
-        || on(&SWITCH_TCP_LIFETIME)
-        || on(&SWITCH_TCP_BYTES)
-    {
-        remember(socket, old, new, account);
+    if let Some(memory) = memory {
+        // SAFETY: as above, and the account is this CPU's own.
+        unsafe {
+            missed_accept(memory, socket);
+            closed(memory, socket, account);
+        }
+        if SOCKETS.remove(socket.0 as u64).is_ok() {
+            count_sockets(-1);
+        }
+    } else if wants_memory() {
+        live(socket, &key, old, new, account);
     }
     0
 }
 
+/// Whether a signal needs something remembered of a socket.
 #[inline(always)]
-fn remember(socket: Typed, old: i32, new: i32, account: *mut Tcp) {
+fn wants_memory() -> bool {
+    on(&SWITCH_TCP_CONNECT)
+        || on(&SWITCH_TCP_ACCEPT)
+        || on(&SWITCH_TCP_LIFETIME)
+        || on(&SWITCH_TCP_BYTES)
+        || on(&SWITCH_TCP_FAILURES)
+}
+
+#[inline(always)]
+fn live(socket: Typed, key: &TcpKey, old: i32, new: i32, account: *mut Tcp) {
     match new {
         SYN_SENT => begin(
             socket,
@@ -90,13 +126,17 @@ fn remember(socket: Typed, old: i32, new: i32, account: *mut Tcp) {
                 connecting: now(),
                 established: 0,
                 queued: 0,
+                interface: key.interface,
             },
         ),
         // Both ends may connect to each other at once: then this one has begun.
         ESTABLISHED => match remembered(socket) {
             // SAFETY: the socket's own memory, under the socket's lock; the
             // account is this CPU's own.
-            Some(memory) => unsafe { connected(memory, account) },
+            Some(memory) => unsafe {
+                (*memory).interface = key.interface;
+                connected(memory, account);
+            },
             None if old == SYN_RECV => {
                 let time = now();
                 begin(
@@ -105,6 +145,7 @@ fn remember(socket: Typed, old: i32, new: i32, account: *mut Tcp) {
                         connecting: 0,
                         established: time,
                         queued: time,
+                        interface: key.interface,
                     },
                 );
             }
@@ -116,18 +157,6 @@ fn remember(socket: Typed, old: i32, new: i32, account: *mut Tcp) {
             {
                 // SAFETY: as above.
                 unsafe { missed_accept(memory, socket) };
-            }
-        }
-        CLOSE => {
-            if let Some(memory) = remembered(socket) {
-                // SAFETY: as above.
-                unsafe {
-                    missed_accept(memory, socket);
-                    closed(memory, socket, account);
-                }
-                if SOCKETS.remove(socket.0 as u64).is_ok() {
-                    count_sockets(-1);
-                }
             }
         }
         _ => {}
@@ -196,8 +225,12 @@ unsafe fn closed(memory: *mut Socket, socket: Typed, account: *mut Tcp) {
         {
             let sent: u64 = tcp.get(&OFFSET___tcp_sock___bytes_sent);
             let again: u64 = tcp.get(&OFFSET___tcp_sock___bytes_retrans);
+            let received: u64 = tcp.get(&OFFSET___tcp_sock___bytes_received);
+            // `tcp_rcv_nxt_update` counts sequence numbers, and a FIN has one.
+            let flags: u64 = socket.get(&OFFSET___sock_____sk_common___skc_flags);
+            let fin = u64::from(flags & SOCK_DONE != 0);
             (*account).sent_bytes += sent.wrapping_sub(again);
-            (*account).received_bytes += tcp.get::<u64>(&OFFSET___tcp_sock___bytes_received);
+            (*account).received_bytes += received.saturating_sub(fin);
         }
     }
 }

@@ -67,6 +67,25 @@ pub(super) const SIGNALS: &[Signal] = &[
         }),
     },
     Signal {
+        name: "self.probe_misses",
+        subject: Subject::Own,
+        metric: "kldtrace_probe_misses",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Runs of a program that the kernel left out because it was already running on that CPU.",
+        labels: &["program"],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: "kernel/trace/bpf_trace.c: __bpf_trace_run; recursion_misses",
+        numbers: Numbers::Facts(|facts, emit| {
+            for program in &facts.programs {
+                emit.integer(&[program.name], program.misses);
+            }
+        }),
+    },
+    Signal {
         name: "self.probe_stats_time",
         subject: Subject::Own,
         metric: "kldtrace_probe_stats_seconds",

@@ -11,8 +11,18 @@ use super::loader::Loaded;
 /// Kernel memory of a map in bytes, from its descriptor's fdinfo
 /// (kernel/bpf/syscall.c: `bpf_map_show_fdinfo`).
 pub fn map_memory(fd: &impl AsRawFd) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
-    Ok(value(&text, "memlock"))
+    Ok(value(&fdinfo(fd)?, "memlock"))
+}
+
+/// Runs that the kernel left out, because the same program was already
+/// running on that CPU (kernel/trace/bpf_trace.c: `__bpf_trace_run`); 0 before
+/// Linux 5.12, which does not tell.
+pub fn program_misses(fd: &impl AsRawFd) -> io::Result<u64> {
+    Ok(value(&fdinfo(fd)?, "recursion_misses"))
+}
+
+fn fdinfo(fd: &impl AsRawFd) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
 }
 
 fn value(text: &str, key: &str) -> u64 {

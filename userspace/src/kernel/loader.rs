@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::AsFd as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ use log::Log;
 use super::{
     attach::Turn,
     btf::{Btf, BtfError},
+    cost,
     object::{PROBES, fields_by_program},
     plan::{self, Offsets},
 };
@@ -99,6 +101,12 @@ impl Loaded {
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
         }
+    }
+
+    /// Runs of an attached program that the kernel left out.
+    pub fn program_misses(&self, program: &str) -> Option<u64> {
+        let program = self.ebpf.program(program)?;
+        cost::program_misses(&program.fd().ok()?.as_fd()).ok()
     }
 
     /// The kernel's account of an attached program.
@@ -209,6 +217,10 @@ impl Numbers {
             (
                 "SCHED_HAS_PREV_STATE",
                 u64::from(arguments("sched_switch") >= Some(4)),
+            ),
+            (
+                "RETRANSMIT_TELLS_ERROR",
+                u64::from(arguments("tcp_retransmit_skb") >= Some(3)),
             ),
             ("ACCEPT_TAKES_TWO", u64::from(accept == Some(2))),
             ("SYSCALL_ACCEPT", libc::SYS_accept.cast_unsigned()),

@@ -16,6 +16,8 @@ pub struct ProgramState {
     pub run_time: Duration,
     /// Runs while statistics were kept.
     pub runs: u64,
+    /// Runs that the kernel left out.
+    pub misses: u64,
 }
 
 /// The state of one account map.

@@ -40,6 +40,9 @@ use crate::{
 /// The value of a label whose series found no room of their own.
 pub const OTHER_LABEL: &str = "other";
 
+/// Removed cgroups whose TCP accounts may wait for the next scrape.
+const REMOVED: u64 = 64;
+
 /// Labels of the TCP accounts.
 type TcpLabels = (Arc<str>, Arc<str>, &'static str);
 /// Labels of the block accounts.
@@ -57,6 +60,8 @@ pub struct Reader {
     tcp: Table<TcpLabels, Tcp>,
     block: Table<BlockLabels, Block>,
     entries: [u64; 3],
+    /// Cgroups removed since the TCP accounts were read.
+    removed: u64,
     events_lost: u64,
     stats_time: Duration,
     scrapes: Box<Histogram>,
@@ -95,6 +100,7 @@ impl Reader {
             tcp: Table::new(series, (other.clone(), "".into(), "")),
             block: Table::new(series, (other, Op::Other.as_str())),
             entries: [0; 3],
+            removed: 0,
             events_lost: 0,
             stats_time: Duration::ZERO,
             scrapes: Box::new(Histogram::EMPTY),
@@ -122,11 +128,16 @@ impl Reader {
         self.loaded.flush_diagnostics();
         while let Some(event) = self.events.next() {
             if let Some(removed) = self.cgroups.event(&event) {
+                self.removed += 1;
                 let unit = unit(&self.cgroups, removed).0;
                 if let Some(account) = self.maps.sched.retire(removed)? {
                     self.sched.keep(unit, &account);
                 }
             }
+        }
+        if self.removed > REMOVED {
+            // Else their TCP accounts would fill the map until the next scrape.
+            self.read_tcp()?;
         }
         for (cgroup, late) in self.maps.sched.release()? {
             self.sched.keep(unit(&self.cgroups, cgroup).0, &late);
@@ -247,6 +258,7 @@ impl Reader {
 
     fn read_tcp(&mut self) -> anyhow::Result<HashMap<TcpLabels, Box<Tcp>>> {
         let accounts = self.maps.tcp.read()?;
+        self.removed = 0;
         self.entries[1] = accounts.len() as u64;
         self.learn(accounts.keys().map(|key| key.cgroup))?;
         let cgroups = &self.cgroups;
@@ -309,6 +321,7 @@ impl Reader {
                     name: attached.hook.program,
                     run_time: info.run_time(),
                     runs: info.run_count(),
+                    misses: self.loaded.program_misses(attached.hook.program)?,
                 })
             })
             .collect();

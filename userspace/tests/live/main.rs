@@ -9,6 +9,7 @@ mod common;
 mod daemon;
 mod faults;
 mod growth;
+mod net;
 mod prometheus;
 mod sched;
 mod tcp;

@@ -1,0 +1,568 @@
+//! Hosts of a test's own: a network namespace for the traffic and its
+//! counters, a cgroup for the label `unit`, and a link between two of them.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use kldtrace::kernel::cgroup2;
+
+use super::common::{proc_table, sh, wait_for};
+
+/// The port that servers listen on: each has a namespace to itself.
+pub const PORT: u16 = 7000;
+
+/// An address family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The value of the label `family`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+
+    /// Host `number` of the link.
+    pub fn host(self, number: u8) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 77, 0, number).into(),
+            Self::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    /// An address behind the link's server, which knows no way to it.
+    pub fn beyond(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 78, 0, 1).into(),
+            Self::V6 => Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 1).into(),
+        }
+    }
+
+    /// Where the server listens.
+    pub fn server(self) -> SocketAddr {
+        SocketAddr::new(self.host(2), PORT)
+    }
+}
+
+/// A network namespace and a cgroup, both removed when dropped.
+pub struct Host {
+    name: String,
+    namespace: File,
+    cgroup: PathBuf,
+    /// Its end of the link; no other interface of the machine has this name.
+    pub interface: String,
+}
+
+impl Host {
+    fn new(name: String) -> Self {
+        sh(&format!(
+            "ip netns add {name} && ip -n {name} link set lo up"
+        ));
+        let cgroup = cgroup2::root().expect("cgroup v2").join(&name);
+        fs::create_dir(&cgroup).unwrap();
+        let host = Self {
+            namespace: File::open(format!("/run/netns/{name}")).unwrap(),
+            interface: name.clone(),
+            cgroup,
+            name,
+        };
+        // No waiting for duplicates of link-local addresses.
+        host.sysctl("net/ipv6/conf/default/accept_dad", "0");
+        // What one connection has learnt must not change the next.
+        host.sysctl("net/ipv4/tcp_no_metrics_save", "1");
+        // A test that fails should not wait two minutes for it.
+        host.sysctl("net/ipv4/tcp_syn_retries", "3");
+        // The test counts ICMP errors.
+        host.sysctl("net/ipv4/icmp_ratelimit", "0");
+        host.sysctl("net/ipv6/icmp/ratelimit", "0");
+        host
+    }
+
+    /// The value of the label `unit`.
+    pub fn unit(&self) -> &str {
+        &self.name
+    }
+
+    /// The labels of its connections by its link.
+    pub fn labels(&self, family: Family) -> [(&str, &str); 3] {
+        [
+            ("unit", self.unit()),
+            ("interface", &self.interface),
+            ("family", family.label()),
+        ]
+    }
+
+    /// The same with another interface.
+    pub fn labels_on<'a>(&'a self, interface: &'a str, family: Family) -> [(&'a str, &'a str); 3] {
+        [
+            ("unit", self.unit()),
+            ("interface", interface),
+            ("family", family.label()),
+        ]
+    }
+
+    /// Runs something in its namespace.
+    pub fn in_namespace<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        // A thread of its own: only it enters the namespace.
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // SAFETY: setns takes a descriptor, which is open.
+                let entered =
+                    unsafe { libc::setns(self.namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(entered, 0, "{}", io::Error::last_os_error());
+                run()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs something in its namespace and its cgroup: sockets made there are
+    /// its own for good, whoever uses them. Keep it short, others wait.
+    pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        // A cgroup (that is not threaded) takes whole processes only.
+        static MOVING: Mutex<()> = Mutex::new(());
+        let _moving = MOVING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _stay = Stay::in_cgroup(&self.cgroup);
+        self.in_namespace(run)
+    }
+
+    /// An unconnected TCP socket of its own.
+    pub fn socket(&self, family: Family) -> TcpStream {
+        let domain = match family {
+            Family::V4 => libc::AF_INET,
+            Family::V6 => libc::AF_INET6,
+        };
+        self.within(|| {
+            // SAFETY: socket takes numbers; the descriptor is new.
+            let fd = unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
+            // SAFETY: as above; nobody else owns it.
+            TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) })
+        })
+    }
+
+    /// A connection of its own to the link's server.
+    pub fn connect(&self, family: Family) -> TcpStream {
+        let stream = self.socket(family);
+        connect(&stream, family.server()).unwrap();
+        stream
+    }
+
+    /// A listening socket of its own, with all its addresses of a family.
+    pub fn listen(&self, family: Family) -> TcpListener {
+        self.within(|| TcpListener::bind(family.server())).unwrap()
+    }
+
+    /// Loads a rule set into its namespace, in place of any other.
+    pub fn nft(&self, rules: &str) {
+        let mut nft = Command::new("ip")
+            .args(["netns", "exec", &self.name, "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = nft.stdin.take().unwrap();
+        write!(input, "flush ruleset\n{rules}\n").unwrap();
+        drop(input);
+        assert!(nft.wait().unwrap().success(), "{rules}");
+    }
+
+    /// Packets that a named counter of the table `inet t` has seen.
+    pub fn nft_packets(&self, counter: &str) -> u64 {
+        let command = format!(
+            "ip netns exec {} nft list counter inet t {counter}",
+            self.name
+        );
+        let text = sh(&command);
+        let mut words = text.split_whitespace();
+        words.find(|word| *word == "packets").unwrap();
+        words.next().unwrap().parse().unwrap()
+    }
+
+    /// Sets a sysctl of its namespace, by its path below /proc/sys.
+    pub fn sysctl(&self, path: &str, value: &str) {
+        self.in_namespace(|| fs::write(format!("/proc/sys/{path}"), value))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// A number of TCP in its namespace, of both families together.
+    pub fn snmp(&self, column: &str) -> u64 {
+        self.in_namespace(|| proc_table("/proc/thread-self/net/snmp", "Tcp", column))
+    }
+
+    /// Its TCP sockets that are neither listening nor closed nor in
+    /// TIME_WAIT, orphans included.
+    pub fn living(&self) -> usize {
+        let sockets = self.in_namespace(|| {
+            ["tcp", "tcp6"]
+                .map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap())
+        });
+        let states = sockets.iter().flat_map(|text| {
+            let rows = text.lines().skip(1);
+            rows.filter_map(|row| row.split_whitespace().nth(3))
+        });
+        // include/net/tcp_states.h: TIME_WAIT, CLOSE, LISTEN
+        states
+            .filter(|state| !["06", "07", "0A"].contains(state))
+            .count()
+    }
+
+    /// `ip` in its namespace.
+    pub fn ip(&self, command: &str) {
+        sh(&format!("ip -n {} {command}", self.name));
+    }
+
+    fn address(&self, number: u8) {
+        for (family, mask, more) in [(Family::V4, 24, ""), (Family::V6, 64, "nodad")] {
+            let (address, interface) = (family.host(number), &self.interface);
+            self.ip(&format!(
+                "address add {address}/{mask} dev {interface} {more}"
+            ));
+        }
+        self.ip(&format!("link set {} up", self.interface));
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.name])
+            .status();
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+/// The whole process in another cgroup; moves back when dropped.
+struct Stay {
+    home: PathBuf,
+}
+
+impl Stay {
+    fn in_cgroup(cgroup: &std::path::Path) -> Self {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let home = cgroup2::root().unwrap().join(own.unwrap());
+        let stay = Self { home };
+        fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+        stay
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.home.join("cgroup.procs"), "0") {
+            eprintln!("{}: {error}", self.home.display());
+        }
+    }
+}
+
+/// Two hosts and the link between them: 10.77.0.1 and fd77::1 are the
+/// client's, .2 and ::2 the server's.
+pub struct Lab {
+    pub client: Host,
+    pub server: Host,
+    _line: Option<DelayLine>,
+}
+
+impl Lab {
+    /// Two hosts without a link.
+    fn hosts() -> (Host, Host) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}x{number}", std::process::id());
+        (Host::new(format!("kc{id}")), Host::new(format!("ks{id}")))
+    }
+
+    /// A veth pair: as fast as it gets, with segmentation offload.
+    pub fn veth() -> Self {
+        let (client, server) = Self::hosts();
+        client.ip(&format!(
+            "link add {} type veth peer name {} netns {}",
+            client.interface, server.interface, server.name
+        ));
+        client.address(1);
+        server.address(2);
+        Self::ready(client, server, None)
+    }
+
+    /// A line that holds each packet for a time.
+    pub fn delayed(time: Duration) -> Self {
+        let (client, server) = Self::hosts();
+        let line = DelayLine::new(tun(&client), tun(&server), time);
+        client.address(1);
+        server.address(2);
+        Self::ready(client, server, Some(line))
+    }
+
+    /// Waits until packets come through, both ways: a link that has just come
+    /// up loses the first, and neighbours have to find each other.
+    fn ready(client: Host, server: Host, line: Option<DelayLine>) -> Self {
+        for family in Family::BOTH {
+            for ((from, to), number) in [(&client, &server), (&server, &client)]
+                .into_iter()
+                .zip([2, 1])
+            {
+                let address = SocketAddr::new(family.host(number), PORT);
+                let receiver = to.in_namespace(|| UdpSocket::bind(address)).unwrap();
+                let sender = SocketAddr::new(family.host(3 - number), 0);
+                let sender = from.in_namespace(|| UdpSocket::bind(sender)).unwrap();
+                wait_for("the link", || {
+                    // Refused while there is no route yet.
+                    let _ = sender.send_to(b"?", address);
+                    readable(receiver.as_fd(), Duration::from_millis(50))
+                });
+            }
+        }
+        Self {
+            client,
+            server,
+            _line: line,
+        }
+    }
+}
+
+/// Makes a TUN device with the host's interface name.
+fn tun(host: &Host) -> File {
+    // linux/if_tun.h: _IOW('T', 202, int)
+    const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+    host.in_namespace(|| {
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")
+            .unwrap();
+        // SAFETY: ifreq is plain data.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(host.interface.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+        // SAFETY: an open descriptor and the structure that the call reads.
+        let made = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF, &raw const request) };
+        assert_eq!(made, 0, "{}", io::Error::last_os_error());
+        device
+    })
+}
+
+/// Carries packets between two TUN devices, each late by the same time: this
+/// kernel has no netem.
+struct DelayLine {
+    stop: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl DelayLine {
+    fn new(one: File, other: File, time: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let back = (other.try_clone().unwrap(), one.try_clone().unwrap());
+        let threads = [(one, other), back]
+            .into_iter()
+            .flat_map(|(from, to)| {
+                let (sender, receiver) = mpsc::channel();
+                let stop = stop.clone();
+                [
+                    thread::spawn(move || take_in(from, time, &stop, &sender)),
+                    thread::spawn(move || give_out(to, &receiver)),
+                ]
+            })
+            .collect();
+        Self { stop, threads }
+    }
+}
+
+type Packet = (Instant, Vec<u8>);
+
+fn take_in(mut from: File, time: Duration, stop: &AtomicBool, to: &mpsc::Sender<Packet>) {
+    let mut buffer = vec![0; 1 << 16];
+    while !stop.load(Ordering::Relaxed) {
+        if readable(from.as_fd(), Duration::from_millis(50))
+            && let Ok(length) = from.read(&mut buffer)
+        {
+            let due = Instant::now() + time;
+            if to.send((due, buffer[..length].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn give_out(mut to: File, from: &mpsc::Receiver<Packet>) {
+    for (due, packet) in from {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // A device that is not up yet refuses packets, as a cable would.
+        let _ = to.write(&packet);
+    }
+}
+
+impl Drop for DelayLine {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether a descriptor becomes readable within a time.
+pub fn readable(fd: BorrowedFd<'_>, within: Duration) -> bool {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid entry.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, within.as_millis() as i32) };
+    ready > 0
+}
+
+/// connect(2), for sockets that were made before.
+pub fn connect(socket: &TcpStream, to: SocketAddr) -> io::Result<()> {
+    let result = match to {
+        SocketAddr::V4(to) => {
+            // SAFETY: plain data.
+            let mut name: libc::sockaddr_in = unsafe { mem::zeroed() };
+            name.sin_family = libc::AF_INET as u16;
+            name.sin_port = to.port().to_be();
+            name.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
+            call_connect(socket, &name)
+        }
+        SocketAddr::V6(to) => {
+            // SAFETY: plain data.
+            let mut name: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+            name.sin6_family = libc::AF_INET6 as u16;
+            name.sin6_port = to.port().to_be();
+            name.sin6_addr.s6_addr = to.ip().octets();
+            call_connect(socket, &name)
+        }
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// connect(2) to nowhere: a connecting or connected socket is as new again.
+pub fn disconnect(socket: &TcpStream) {
+    // SAFETY: plain data; AF_UNSPEC is 0.
+    let name: libc::sockaddr_in = unsafe { mem::zeroed() };
+    assert_eq!(call_connect(socket, &name), 0);
+}
+
+fn call_connect<T>(socket: &TcpStream, name: &T) -> i32 {
+    // SAFETY: an open socket, and a name with its length.
+    unsafe {
+        libc::connect(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(name).cast(),
+            size_of::<T>() as u32,
+        )
+    }
+}
+
+/// Sets an option of a socket.
+pub fn set_option<T>(socket: &TcpStream, level: i32, option: i32, value: &T) {
+    // SAFETY: an open socket, and a value with its length.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as u32,
+        )
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Closes with a reset.
+pub fn reset(socket: TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+    drop(socket);
+}
+
+/// What the kernel tells of a connection, `struct tcp_info` of linux/tcp.h.
+pub struct Info([u8; 256]);
+
+impl Info {
+    pub fn of(socket: &TcpStream) -> Self {
+        let mut info = [0; 256];
+        let mut length = 256;
+        // SAFETY: an open socket, and a buffer with its length.
+        let got = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(got, 0, "{}", io::Error::last_os_error());
+        Self(info)
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.0[at..at + 4].try_into().unwrap())
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64::from_ne_bytes(self.0[at..at + 8].try_into().unwrap())
+    }
+
+    /// `tcpi_unacked`, segments.
+    pub fn unacknowledged(&self) -> u32 {
+        self.u32(24)
+    }
+
+    /// `tcpi_rtt`, microseconds.
+    pub fn srtt(&self) -> u32 {
+        self.u32(68)
+    }
+
+    /// `tcpi_total_retrans`, segments.
+    pub fn retransmitted(&self) -> u64 {
+        self.u32(100).into()
+    }
+
+    /// `tcpi_bytes_received`.
+    pub fn bytes_received(&self) -> u64 {
+        self.u64(128)
+    }
+
+    /// `tcpi_segs_in`.
+    pub fn segments_in(&self) -> u32 {
+        self.u32(140)
+    }
+
+    /// `tcpi_bytes_sent` without `tcpi_bytes_retrans`.
+    pub fn bytes_sent_once(&self) -> u64 {
+        self.u64(200) - self.u64(208)
+    }
+}

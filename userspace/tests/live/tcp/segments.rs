@@ -1,0 +1,374 @@
+//! Segments: round-trip time, retransmissions, resets.
+
+use std::{
+    io::{Read as _, Write as _},
+    thread,
+    time::Duration,
+};
+
+use kldtrace::{
+    kernel::{btf::Btf, loader::VMLINUX_BTF},
+    view::quantile::Summary,
+};
+
+use super::{drain, grew_for, pair, send, timed};
+use crate::{
+    common::{Probes, Snapshot, assert_close, gained, grew, skipped, wait_for},
+    net::{self, Family, Host, Info, Lab},
+};
+
+const SRTT: &str = "kldtrace_tcp_srtt_seconds";
+const RETRANSMITTED: &str = "kldtrace_tcp_retransmitted_segments";
+const SENT: &str = "kldtrace_tcp_resets_sent";
+const RECEIVED: &str = "kldtrace_tcp_resets_received";
+
+/// Ping-pong on a line of 2 x 25 ms: after each round `TCP_INFO` tells the
+/// smoothed time, which the next received segment observes.
+#[test]
+fn srtt() {
+    const DELAY: f64 = 0.025;
+    let Some(mut probes) = Probes::attach(&["tcp.srtt"]) else {
+        return;
+    };
+    let lab = Lab::delayed(Duration::from_secs_f64(DELAY));
+    for family in Family::BOTH {
+        let listener = lab.server.listen(family);
+        let ((mut client, mut server), handshake) = timed(|| pair(&lab, &listener, family));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut byte = [0];
+                while server.read(&mut byte).unwrap() > 0 {
+                    server.write_all(&byte).unwrap();
+                }
+            });
+            let before = probes.snapshot();
+            let mut info = Info::of(&client);
+            let first = info.segments_in();
+            // What the observations must add up to, at least and at most, in
+            // microseconds: TCP_INFO cuts off fractions.
+            let (mut low, mut high) = (0, 0);
+            let mut rounds = Vec::new();
+            for _ in 0..20 {
+                let ((), took) = timed(|| {
+                    let mut byte = [1];
+                    client.write_all(&byte).unwrap();
+                    client.read_exact(&mut byte).unwrap();
+                });
+                let now = Info::of(&client);
+                // One segment, if the server's answer carries its
+                // acknowledgement; if it was late, two.
+                let segments = now.segments_in() - info.segments_in();
+                let (old, new) = (info.srtt(), now.srtt());
+                low += old + (segments - 1) * old.min(new);
+                high += old + 1 + (segments - 1) * (old.max(new) + 1);
+                rounds.push((took.as_secs_f64(), f64::from(old) / 1e6));
+                info = now;
+            }
+            let after = probes.snapshot();
+            let srtt = gained(&before, &after, SRTT, &lab.client.labels(family));
+            assert_eq!(srtt.count(), u64::from(info.segments_in() - first));
+            let sum = srtt.sum_ns / 1000;
+            println!("{family:?}: sum {sum} us, TCP_INFO {low}..={high} us");
+            assert!(
+                (low.into()..=high.into()).contains(&sum),
+                "{low} {sum} {high}"
+            );
+            // No sample can beat the line, and none, the handshake's
+            // included, is longer than this clock's longest.
+            let longest = rounds
+                .iter()
+                .map(|round| round.0)
+                .fold(handshake.as_secs_f64(), f64::max);
+            let mean = srtt.sum_seconds() / srtt.count() as f64;
+            assert!(2.0 * DELAY <= mean && mean <= longest, "{mean} {longest}");
+            let mut smoothed: Vec<_> = rounds.iter().map(|round| round.1).collect();
+            smoothed.sort_by(f64::total_cmp);
+            // A median of twenty is between the tenth and the eleventh.
+            let slack = smoothed[10] - smoothed[9];
+            assert_close(Summary::of(&srtt).p50, smoothed[9], slack);
+            // The other side measured the same line.
+            let other = gained(&before, &after, SRTT, &lab.server.labels(family));
+            assert!(other.count() >= 20, "{}", other.count());
+            assert!(other.sum_seconds() / other.count() as f64 >= 2.0 * DELAY);
+            drop(client);
+        });
+    }
+}
+
+/// At least 1,000 segments are dropped on their way, in buffers of many
+/// segments each; what we count is `RetransSegs` to the last one.
+#[test]
+fn retransmitted_segments() {
+    let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
+        return;
+    };
+    let lab = Lab::veth();
+    for family in Family::BOTH {
+        let listener = lab.server.listen(family);
+        let (client, server) = pair(&lab, &listener, family);
+        // Large buffers only: each is many segments, dropped in one piece.
+        lab.server.nft(
+            "table inet t {
+                chain c {
+                    type filter hook input priority 0
+                    meta length > 10000 numgen inc mod 20 == 7 counter name lost drop
+                }
+                counter lost { }
+            }",
+        );
+        let before = probes.snapshot();
+        let already = lab.client.snmp("RetransSegs");
+        let info = thread::scope(|scope| {
+            scope.spawn(|| drain(&server));
+            for _ in 0..400 {
+                send(&client, 1 << 20);
+                if Info::of(&client).retransmitted() >= 1200 {
+                    break;
+                }
+            }
+            // All must have arrived before the numbers stand still.
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            scope
+                .spawn(|| wait_for("the rest", || Info::of(&client).unacknowledged() == 0))
+                .join()
+                .unwrap();
+            Info::of(&client)
+        });
+        let after = probes.snapshot();
+        let counted = lab.client.snmp("RetransSegs") - already;
+        let dropped = lab.server.nft_packets("lost");
+        println!("{family:?}: {counted} segments sent again, {dropped} buffers dropped");
+        assert!(counted >= 1000, "{counted}");
+        // Segments, not calls: far fewer buffers were lost.
+        assert!(dropped * 2 < counted, "{dropped} {counted}");
+        assert_eq!(info.retransmitted(), counted);
+        let [unit, interface, label] = lab.client.labels(family);
+        let data = [unit, interface, label, ("kind", "data")];
+        assert_eq!(grew(&before, &after, RETRANSMITTED, &data), counted);
+        assert_eq!(
+            grew_for(&before, &after, RETRANSMITTED, &lab.client),
+            counted
+        );
+        assert_eq!(lab.server.snmp("RetransSegs"), 0);
+        assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.server), 0);
+    }
+}
+
+/// The client's first acknowledgement is dropped, so the server says SYN-ACK
+/// again. The listener has no route, so there is no interface.
+#[test]
+fn retransmitted_synacks() {
+    let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
+        return;
+    };
+    let lab = Lab::veth();
+    lab.server.nft(
+        "table inet t {
+            chain c {
+                type filter hook input priority 0
+                meta nfproto ipv4 tcp flags == ack numgen inc mod 2 == 0 drop
+                meta nfproto ipv6 tcp flags == ack numgen inc mod 2 == 0 drop
+            }
+        }",
+    );
+    let listeners = Family::BOTH.map(|family| lab.server.listen(family));
+    let before = probes.snapshot();
+    let clients = Family::BOTH.map(|family| lab.client.connect(family));
+    for listener in &listeners {
+        listener.accept().unwrap();
+    }
+    let after = probes.snapshot();
+    for family in Family::BOTH {
+        let [unit, interface, label] = lab.server.labels_on("", family);
+        let synack = [unit, interface, label, ("kind", "synack")];
+        assert_eq!(grew(&before, &after, RETRANSMITTED, &synack), 1);
+    }
+    assert_eq!(lab.server.snmp("RetransSegs"), 2);
+    assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.server), 2);
+    // The client has nothing to say again.
+    assert_eq!(lab.client.snmp("RetransSegs"), 0);
+    assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.client), 0);
+    drop(clients);
+}
+
+/// Asserts resets sent and received of a host on its link; nowhere else.
+#[track_caller]
+fn assert_resets(
+    before: &Snapshot,
+    after: &Snapshot,
+    host: &Host,
+    family: Family,
+    [sent, received]: [u64; 2],
+) {
+    let labels = host.labels(family);
+    assert_eq!(grew(before, after, SENT, &labels), sent, "sent");
+    assert_eq!(grew(before, after, RECEIVED, &labels), received, "received");
+    assert_eq!(grew_for(before, after, SENT, host), sent, "sent");
+    assert_eq!(
+        grew_for(before, after, RECEIVED, host),
+        received,
+        "received"
+    );
+}
+
+/// A port that is closed answers with a reset: no socket, so no unit, but the
+/// interface that the SYN came in by.
+#[test]
+fn resets_of_a_closed_port() {
+    let Some(mut probes) = Probes::attach(&["tcp.resets_sent", "tcp.resets_received"]) else {
+        return;
+    };
+    let lab = Lab::veth();
+    for family in Family::BOTH {
+        let before = probes.snapshot();
+        let already = lab.server.snmp("OutRsts");
+        for _ in 0..5 {
+            let socket = lab.client.socket(family);
+            net::connect(&socket, family.server()).unwrap_err();
+        }
+        let after = probes.snapshot();
+        assert_eq!(lab.server.snmp("OutRsts") - already, 5);
+        assert_resets(&before, &after, &lab.client, family, [0, 5]);
+        assert_resets(&before, &after, &lab.server, family, [0, 0]);
+        let nobody = [
+            ("unit", ""),
+            ("interface", lab.server.interface.as_str()),
+            ("family", family.label()),
+        ];
+        assert_eq!(grew(&before, &after, SENT, &nobody), 5);
+    }
+}
+
+/// Connections that one side aborts: `SO_LINGER` 0, data left unread, a
+/// listener that goes with connections in its queue; and data for a socket
+/// that has gone.
+#[test]
+fn resets_of_connections() {
+    let Some(mut probes) = Probes::attach(&["tcp.resets_sent", "tcp.resets_received"]) else {
+        return;
+    };
+    let lab = Lab::veth();
+    for family in Family::BOTH {
+        let resets = || [&lab.client, &lab.server].map(|host| host.snmp("OutRsts"));
+        let established = || [&lab.client, &lab.server].map(|host| host.snmp("EstabResets"));
+        let (out, broken) = (resets(), established());
+        let before = probes.snapshot();
+        let listener = lab.server.listen(family);
+        // The client's reset.
+        let (client, server) = pair(&lab, &listener, family);
+        net::reset(client);
+        drain(&server);
+        // The server's: it closes on unread data.
+        let (client, server) = pair(&lab, &listener, family);
+        send(&client, 100);
+        assert!(net::readable(
+            std::os::fd::AsFd::as_fd(&server),
+            Duration::from_secs(9)
+        ));
+        drop(server);
+        drain(&client);
+        // Again the server's: three wait in the queue and are never accepted.
+        let queued = [(), (), ()].map(|()| lab.client.connect(family));
+        wait_for("the queue", || lab.server.snmp("CurrEstab") == 3);
+        drop(listener);
+        for client in &queued {
+            drain(client);
+        }
+        let after = probes.snapshot();
+        assert_resets(&before, &after, &lab.client, family, [1, 4]);
+        assert_resets(&before, &after, &lab.server, family, [4, 1]);
+        let [from_client, from_server] = resets();
+        assert_eq!([from_client - out[0], from_server - out[1]], [1, 4]);
+        let [at_client, at_server] = established();
+        // The kernel counts an established connection that ends by reset at
+        // both its ends.
+        assert_eq!([at_client - broken[0], at_server - broken[1]], [5, 5]);
+    }
+}
+
+/// A listener whose queue is full and that is told to say so: the reset is
+/// the listener's, by the interface that the segment came in by.
+#[test]
+fn resets_of_a_full_queue() {
+    let Some(mut probes) = Probes::attach(&["tcp.resets_sent", "tcp.resets_received"]) else {
+        return;
+    };
+    let lab = Lab::veth();
+    lab.server.sysctl("net/ipv4/tcp_abort_on_overflow", "1");
+    for family in Family::BOTH {
+        let listener = lab.server.listen(family);
+        // SAFETY: an open socket. A backlog of two holds three connections.
+        let set = unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 2) };
+        assert_eq!(set, 0);
+        let before = probes.snapshot();
+        let already = lab.server.snmp("OutRsts");
+        let queued = [(), ()].map(|()| lab.client.connect(family));
+        wait_for("the queue", || lab.server.snmp("CurrEstab") == 2);
+        // Two more handshakes must be under way at a time: a full queue takes no
+        // SYN at all. The last acknowledgements get through with the data.
+        lab.server.nft(
+            "table inet t {
+                chain c {
+                    type filter hook input priority 0
+                    tcp flags == ack drop
+                }
+            }",
+        );
+        let [third, fourth] = [(), ()].map(|()| lab.client.connect(family));
+        lab.server.nft("");
+        send(&third, 1);
+        send(&fourth, 1);
+        drain(&fourth);
+        let after = probes.snapshot();
+        assert_eq!(lab.server.snmp("OutRsts") - already, 1);
+        assert_resets(&before, &after, &lab.server, family, [1, 0]);
+        assert_resets(&before, &after, &lab.client, family, [0, 1]);
+        drop((queued, third, fourth, listener));
+        wait_for("all to close", || lab.server.living() == 0);
+    }
+}
+
+/// The host's own firewall drops what is sent again: since Linux 6.16 the
+/// tracepoint tells of these too, and `RetransSegs` always has.
+#[test]
+fn retransmitted_segments_that_do_not_get_out() {
+    let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
+        return;
+    };
+    let btf = Btf::from_file(VMLINUX_BTF.as_ref()).unwrap();
+    if btf.tracepoint_arguments("tcp_retransmit_skb").unwrap() < 3 {
+        return skipped("needs tcp_retransmit_skb with an error (Linux 6.16)");
+    }
+    let lab = Lab::veth();
+    lab.client.nft(
+        "table inet t {
+            chain c {
+                type filter hook output priority 0
+                tcp dport 7000 drop
+            }
+        }",
+    );
+    let before = probes.snapshot();
+    let sockets = Family::BOTH.map(|family| {
+        let socket = lab.client.socket(family);
+        socket.set_nonblocking(true).unwrap();
+        let _ = net::connect(&socket, family.server());
+        socket
+    });
+    wait_for("two SYNs again", || lab.client.snmp("RetransSegs") >= 2);
+    drop(sockets);
+    let after = probes.snapshot();
+    for family in Family::BOTH {
+        let [unit, interface, label] = lab.client.labels(family);
+        let syn = [unit, interface, label, ("kind", "syn")];
+        assert!(
+            grew(&before, &after, RETRANSMITTED, &syn) >= 1,
+            "{family:?}"
+        );
+    }
+    let counted = lab.client.snmp("RetransSegs");
+    assert_eq!(
+        grew_for(&before, &after, RETRANSMITTED, &lab.client),
+        counted
+    );
+}
