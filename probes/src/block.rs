@@ -6,6 +6,14 @@
 //! it was made, `io_start_time_ns` since it was issued. They are 0 where the
 //! queue keeps no statistics. A request may complete in parts; its latency is
 //! that of the last.
+//!
+//! A write with PREFLUSH or FUA goes through a flush sequence
+//! (block/blk-flush.c): its data completes inside the sequence, marked
+//! RQF_FLUSH_SEQ, and the request completes once more, unmarked, at the end.
+//! As in the kernel's own account (blk_account_io_done of block/blk-mq.c), the
+//! end counts. A bare flush, what fsync sends, ends the same way without ever
+//! being issued: the device's share of it is the request with the operation
+//! flush that the sequence makes.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map, raw_tracepoint},
@@ -20,12 +28,13 @@ use kldtrace_abi::{
 
 use crate::{
     accounts::{Accounts, account, lose},
-    kernel::{Object, now, offsets, on, settings},
+    kernel::{Object, now, offsets, on, setting, settings},
 };
 
 offsets! {
     OFFSET___request___q
     OFFSET___request___cmd_flags
+    OFFSET___request___rq_flags
     OFFSET___request_____data_len
     OFFSET___request___start_time_ns
     OFFSET___request___io_start_time_ns
@@ -39,6 +48,8 @@ settings! {
     SWITCH_BLOCK_QUEUE
     /// Device latency.
     SWITCH_BLOCK_DEVICE
+    /// RQF_FLUSH_SEQ of this kernel.
+    REQUEST_FLUSH_SEQ
 }
 
 /// Accounts by device and operation.
@@ -99,6 +110,12 @@ fn complete<const TYPED: bool>(request: Object<TYPED>, error: u32, bytes: u32) {
     };
     // SAFETY: this CPU's own account.
     unsafe { (*account).bytes += u64::from(bytes) };
+    let flags: u32 = request.get(&OFFSET___request___rq_flags);
+    let inside = u64::from(flags) & setting(&REQUEST_FLUSH_SEQ) != 0;
+    // The sequence's own flush carries the mark as well.
+    if inside && op != Op::Flush as u32 {
+        return;
+    }
     // blk_status_t is one byte; what lies above it in the register is not.
     if error & 0xff != 0 {
         // SAFETY: as above.
@@ -115,7 +132,10 @@ fn complete<const TYPED: bool>(request: Object<TYPED>, error: u32, bytes: u32) {
     let started: u64 = request.get(&OFFSET___request___start_time_ns);
     let issued: u64 = request.get(&OFFSET___request___io_start_time_ns);
     if started == 0 || issued == 0 {
-        lose(Loss::BlockStamp);
+        // The end of a bare flush has no times: see above, nothing is missing.
+        if bytes != 0 || op == Op::Flush as u32 {
+            lose(Loss::BlockStamp);
+        }
         return;
     }
     // SAFETY: as above.

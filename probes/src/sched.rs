@@ -5,7 +5,8 @@
 //! unsigned int prev_state)`. It is called in `__schedule` after the clock of
 //! the run queue was read and before `sched_info_switch`, so that
 //! - `prev->sched_info.last_arrival` is when its slice began,
-//! - `next->sched_info.last_queued` is when it was queued,
+//! - `next->sched_info.last_queued` is when it was queued on this CPU, and
+//!   `run_delay` has what it waited on others before it was moved here,
 //! - the run queue's `clock` is now, on the same clock.
 //!
 //! The kernel keeps no departure time, so that one lies in task storage, with
@@ -41,6 +42,7 @@ offsets! {
     OFFSET___task_struct___se___cfs_rq
     OFFSET___task_struct___sched_info___last_queued
     OFFSET___task_struct___sched_info___last_arrival
+    OFFSET___task_struct___sched_info___run_delay
     OFFSET___css_set___dfl_cgrp
     OFFSET___cfs_rq___rq
     OFFSET___rq___clock
@@ -136,12 +138,13 @@ unsafe fn slot_of(cgroup: u64, memory: *mut Departure) -> u32 {
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let prev: Typed = Object(ctx.arg(1));
     let next: Typed = Object(ctx.arg(2));
-    // Only the two low bits matter below. Before 5.18 the state is still
-    // where the task keeps it, and a preempted task may have set it already.
-    let prev_state: u32 = if on(&SCHED_HAS_PREV_STATE) {
-        ctx.arg(3)
-    } else if ctx.arg::<u64>(0) & 1 != 0 {
+    // A preempted task is still runnable, also when it had set its state to
+    // go to sleep (`__trace_sched_switch_state`, and the kernel's own count).
+    // Before 5.18 the state is still where the task keeps it.
+    let prev_state: u32 = if ctx.arg::<u64>(0) & 1 != 0 {
         0
+    } else if on(&SCHED_HAS_PREV_STATE) {
+        ctx.arg(3)
     } else {
         prev.get(&OFFSET___task_struct_____state)
     };
@@ -162,10 +165,11 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn leave(task: Typed, state: u32, now: u64) {
-    // TASK_RUNNING is 0, TASK_UNINTERRUPTIBLE 2 (include/linux/sched.h).
+    // TASK_RUNNING is 0, TASK_UNINTERRUPTIBLE 2. With TASK_NOLOAD, 0x400, it
+    // is TASK_IDLE: a kernel thread without work (include/linux/sched.h).
     let reason = if state == 0 {
         OffCpu::Preempted
-    } else if state & 2 != 0 {
+    } else if state & 0x402 == 2 {
         OffCpu::Uninterruptible
     } else {
         OffCpu::Voluntary
@@ -179,6 +183,9 @@ fn leave(task: Typed, state: u32, now: u64) {
     unsafe {
         (*departure).at = now;
         (*departure).reason = reason as u64;
+        if on(&SWITCH_SCHED_RUNQUEUE) {
+            (*departure).run_delay = task.get(&OFFSET___task_struct___sched_info___run_delay);
+        }
         if !(on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES)) {
             return;
         }
@@ -227,8 +234,13 @@ fn arrive(task: Typed, now: u64) {
             };
             let since: u64 = task.get(&OFFSET___task_struct___sched_info___last_queued);
             if since != 0 {
+                let mut waited = now.saturating_sub(since);
+                if at != 0 {
+                    let delay: u64 = task.get(&OFFSET___task_struct___sched_info___run_delay);
+                    waited += delay.wrapping_sub((*departure).run_delay);
+                }
                 let runqueue = (&raw mut (*account).runqueue).cast::<Histogram>();
-                Histogram::record(runqueue.add(queued_by), now.saturating_sub(since));
+                Histogram::record(runqueue.add(queued_by), waited);
             }
         }
     }

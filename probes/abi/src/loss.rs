@@ -5,7 +5,7 @@
 #[repr(u32)]
 pub enum Loss {
     /// A task's cgroup has no slot in the scheduler accounts: what it does is
-    /// counted as `other`. Counted when a task changes cgroup or migrates.
+    /// counted as `other`. Counted at each switch and migration of such a task.
     SchedSeries = 0,
     /// Labels found no room in the TCP accounts; counted as `other`.
     TcpSeries = 1,

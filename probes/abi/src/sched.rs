@@ -57,6 +57,8 @@ pub struct Departure {
     pub at: u64,
     /// [`OffCpu`] as a number.
     pub reason: u64,
+    /// The kernel's sum of its waits so far, in nanoseconds.
+    pub run_delay: u64,
     /// The cgroup that `slot` belongs to.
     pub cgroup: u64,
     /// Slot of the cgroup's account.

@@ -19,13 +19,16 @@ pub(super) const SIGNALS: &[Signal] = &[
         metric: "kldtrace_sched_runqueue_latency_seconds",
         kind: Kind::Histogram,
         unit: Unit::Seconds,
-        help: "Time that tasks waited on a run queue for a CPU, after a wake-up or after being preempted.",
+        help: "Time that tasks waited for a CPU, after a wake-up or a preemption.",
         labels: &["unit", "reason"],
         hooks: &[SWITCH, MKDIR, RMDIR],
-        fields: &["task_struct.sched_info.last_queued"],
+        fields: &[
+            "task_struct.sched_info.last_queued",
+            "task_struct.sched_info.run_delay",
+        ],
         switch: Some("SWITCH_SCHED_RUNQUEUE"),
         cost: Cost::High,
-        source: "kernel/sched/stats.h: sched_info_arrive; a wait across a migration counts in two parts, as in /proc/PID/schedstat",
+        source: "kernel/sched/stats.h: sched_info_arrive; a wait across migrations is one wait, and the sum is that of /proc/PID/schedstat",
         numbers: Numbers::Sched(|account, emit| {
             emit.histogram(&["wakeup"], &account.runqueue[QUEUED_BY_WAKEUP]);
             emit.histogram(&["preempted"], &account.runqueue[QUEUED_BY_PREEMPTION]);

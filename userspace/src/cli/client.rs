@@ -14,7 +14,10 @@ use kldtrace_exporters::model::Family;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::{doctor::Report, view::session::Source};
+use crate::{
+    doctor::Report,
+    view::{session::Source, text::harmless},
+};
 
 /// The longest reply that is read. 100,000 series take less.
 const MAX_REPLY: usize = 256 << 20;
@@ -98,7 +101,8 @@ impl Client {
             .to_bytes();
         connection.abort();
         if !status.is_success() {
-            bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
+            let reason = String::from_utf8_lossy(&body);
+            bail!("{status}: {}", harmless(reason.trim()));
         }
         Ok(body)
     }

@@ -107,6 +107,9 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     statistics.abort();
     let _ = (&mut events).await;
     let _ = (&mut statistics).await;
+    // Before the listener closes: then a successor may have its socket there,
+    // while we wait for our last clients.
+    drop(socket.path);
     // Listeners finish what they answer; who holds on longer is cut off.
     stop.send_replace(true);
     let finish = async { while tasks.join_next().await.is_some() {} };
@@ -116,7 +119,6 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     {
         tracing::warn!("a client did not finish in 5 s");
     }
-    drop(socket.path);
     Ok(())
 }
 

@@ -40,6 +40,7 @@ const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
@@ -149,6 +150,24 @@ impl Btf {
         Ok(self.header(prototype)?.vlen)
     }
 
+    /// The value of an enumerator, whichever enum it is in; `None`: there is
+    /// none of that name.
+    pub fn enumerator(&self, name: &str) -> Result<Option<u32>, BtfError> {
+        for id in 1..self.types.len() as u32 {
+            let header = self.header(id)?;
+            if header.kind != KIND_ENUM {
+                continue;
+            }
+            for i in 0..header.vlen {
+                let at = header.body + i * 8;
+                if self.string(read_u32(&self.bytes, at)?)? == name {
+                    return read_u32(&self.bytes, at + 4).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn find(&self, name: &str, kinds: &[u32]) -> Result<u32, BtfError> {
         for id in 1..self.types.len() as u32 {
             let header = self.header(id)?;
@@ -229,7 +248,7 @@ impl Btf {
             1 | 14 | 17 => 4,
             KIND_ARRAY => 12,
             KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12,
-            6 | KIND_FUNC_PROTO => vlen * 8,
+            KIND_ENUM | KIND_FUNC_PROTO => vlen * 8,
             KIND_PTR | 7..=12 | 16 | 18 => 0,
             _ => return Err(BtfError::Malformed(at)),
         })

@@ -223,10 +223,22 @@ impl Numbers {
                 u64::from(arguments("tcp_retransmit_skb") >= Some(3)),
             ),
             ("ACCEPT_TAKES_TWO", u64::from(accept == Some(2))),
+            ("REQUEST_FLUSH_SEQ", flush_seq(btf)),
             ("SYSCALL_ACCEPT", libc::SYS_accept.cast_unsigned()),
             ("SYSCALL_ACCEPT4", libc::SYS_accept4.cast_unsigned()),
         ])
     }
+}
+
+/// RQF_FLUSH_SEQ of include/linux/blk-mq.h: kernels that name their request
+/// flags in an enum have the number of its bit there; where all flags are
+/// macros, as in 5.14, it is bit 4.
+fn flush_seq(btf: &Result<Btf, BtfError>) -> u64 {
+    let bit = btf
+        .as_ref()
+        .ok()
+        .and_then(|btf| btf.enumerator("__RQF_FLUSH_SEQ").ok().flatten());
+    1_u64.checked_shl(bit.unwrap_or(4)).unwrap_or(0)
 }
 
 fn load_object(

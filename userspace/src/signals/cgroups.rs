@@ -115,12 +115,14 @@ impl Cgroups {
         }
     }
 
-    /// The unit of a cgroup id, and whether the cgroup is gone.
+    /// The unit of a cgroup id, and whether the cgroup is gone. One that has no
+    /// name, though the hierarchy was read after its id was seen, is gone: its
+    /// events were lost, or so many have gone since that its name is forgotten.
     pub fn unit(&self, id: u64) -> (Arc<str>, bool) {
         match self.known.get(&id) {
             _ if id == 0 => (self.none.clone(), false),
             Some(known) => (known.unit.clone(), known.removed),
-            None => (self.unknown.clone(), false),
+            None => (self.unknown.clone(), true),
         }
     }
 

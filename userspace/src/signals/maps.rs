@@ -183,13 +183,9 @@ where
         let mut accounts = HashMap::new();
         for key in self.map.keys() {
             let key = key?;
-            match self.map.get(&key, 0) {
-                Ok(values) => {
-                    let mut sum = Box::new(A::ZERO);
-                    for value in &*values {
-                        sum.add(&value.0);
-                    }
-                    accounts.insert(key.0, sum);
+            match self.account(&key) {
+                Ok(account) => {
+                    accounts.insert(key.0, account);
                 }
                 Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(error),
@@ -198,10 +194,21 @@ where
         Ok(accounts)
     }
 
-    /// Removes an account whose owner is gone.
-    pub fn remove(&mut self, key: K) {
-        // It may be gone already: that is as good.
+    /// Removes an account whose owner is gone, and says what it came to: a
+    /// task that was still ending may have counted since it was read. `None`:
+    /// it is gone already.
+    pub fn remove(&mut self, key: K) -> Option<Box<A>> {
+        let last = self.account(&Plain(key)).ok();
         let _ = self.map.remove(&Plain(key));
+        last
+    }
+
+    fn account(&self, key: &Plain<K>) -> Result<Box<A>, MapError> {
+        let mut sum = Box::new(A::ZERO);
+        for value in &*self.map.get(key, 0)? {
+            sum.add(&value.0);
+        }
+        Ok(sum)
     }
 
     /// Entries that the map can hold.

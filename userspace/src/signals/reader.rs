@@ -392,22 +392,15 @@ where
     A: Sum,
     L: Clone + Eq + std::hash::Hash,
 {
-    let mut gone = Vec::new();
-    let sums = table.sum(accounts.into_iter().map(|(key, account)| {
-        let (labels, is_gone) = labels(&key);
-        if is_gone {
-            gone.push(key);
-        }
+    table.sum(accounts.into_iter().map(|(key, account)| {
+        let (labels, gone) = labels(&key);
+        let last = if gone { map.remove(key) } else { None };
         Entry {
             labels,
-            account,
-            gone: is_gone,
+            account: last.unwrap_or(account),
+            gone,
         }
-    }));
-    for key in gone {
-        map.remove(key);
-    }
-    sums
+    }))
 }
 
 fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {

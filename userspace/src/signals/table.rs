@@ -8,8 +8,8 @@ use std::{
 
 use super::maps::Sum;
 
-/// Labels whose cgroups are all gone that keep their own series; older ones
-/// go to `other`, so that totals stay and memory does not grow.
+/// Labels whose cgroups are all gone that keep their own series, at most; older
+/// ones go to `other`, so that totals stay and memory does not grow.
 const RETIRED: usize = 256;
 
 /// One account as it was read.
@@ -27,6 +27,8 @@ pub struct Table<L, A> {
     /// Label sets with series of their own.
     admitted: HashSet<L>,
     limit: usize,
+    /// Label sets of the gone that keep their series.
+    keep: usize,
     /// What the gone have left.
     retired: HashMap<L, Box<A>>,
     order: VecDeque<L>,
@@ -42,6 +44,8 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
         Self {
             admitted: HashSet::new(),
             limit,
+            // The dead must not hold all series of a small limit.
+            keep: RETIRED.min(limit / 2),
             retired: HashMap::new(),
             order: VecDeque::new(),
             other,
@@ -100,7 +104,7 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
     /// restarted unit does, keeps its series: its sum must not go backwards.
     fn shrink(&mut self, living: &HashMap<L, Box<A>>) {
         let mut looked_at = 0;
-        while self.order.len() > RETIRED && looked_at < self.order.len() {
+        while self.order.len() > self.keep && looked_at < self.order.len() {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
@@ -167,6 +171,16 @@ mod tests {
         let mut table = Table::new(2, "other".to_owned());
         let sums = table.sum((0..5).map(|i| entry(&i.to_string(), 1, false)));
         assert_eq!((sums.len(), sums["other"].0, table.folded), (3, 3, 3));
+    }
+
+    #[test]
+    fn the_dead_do_not_hold_a_small_limit() {
+        let mut table = Table::new(10, "other".to_owned());
+        for i in 0..30 {
+            table.sum([entry(&i.to_string(), 1, true)]);
+        }
+        let sums = table.sum([entry("lives", 1, false)]);
+        assert_eq!((sums["lives"].0, total(&sums)), (1, 31));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -72,6 +72,9 @@ impl Snapshot {
         metric: &'a str,
         labels: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = &'a Series> {
+        // A misspelt name would be a zero that nobody notices.
+        let known = catalogue::signals().any(|signal| signal.metric == metric);
+        assert!(known, "no metric {metric}");
         let matches = |series: &&Series| {
             labels.iter().all(|(name, value)| {
                 series
@@ -203,11 +206,21 @@ impl Daemon {
         }
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let config = format!(
-            "[listen]\naddress = \"127.0.0.1:{port}\"\nsocket = \"{}\"\n{more}\n",
-            folder.path().join("s").display()
-        );
+        let config = Self::configuration(port, &folder.path().join("s"), more);
         fs::write(folder.path().join("c.toml"), config).unwrap();
+        Some(Self::run(folder, port))
+    }
+
+    /// A configuration that listens there.
+    pub fn configuration(port: u16, socket: &Path, more: &str) -> String {
+        format!(
+            "[listen]\naddress = \"127.0.0.1:{port}\"\nsocket = \"{}\"\n{more}\n",
+            socket.display()
+        )
+    }
+
+    /// Starts it with the file `c.toml` in a folder.
+    pub fn run(folder: tempfile::TempDir, port: u16) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = kldtrace()
             .arg("daemon")
@@ -217,11 +230,25 @@ impl Daemon {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Some(Self {
+        Self {
             child,
             folder,
             port,
-        })
+        }
+    }
+
+    /// Replaces its configuration: what comes after `[listen]`.
+    pub fn configure(&self, more: &str) {
+        let config = Self::configuration(self.port, &self.socket(), more);
+        fs::write(self.folder.path().join("c.toml"), config).unwrap();
+    }
+
+    /// Waits for a line in its log, so many times.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str, times: usize) {
+        wait_for(&format!("{text:?} in the log"), || {
+            self.log().matches(text).count() >= times
+        });
     }
 
     /// Path of its socket.
@@ -253,6 +280,15 @@ impl Daemon {
         unsafe { libc::kill(self.child.id().cast_signed(), signal) };
     }
 
+    /// Waits for its end, so that one that goes on fails the test.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        wait_for("the daemon to end", || {
+            self.child.try_wait().unwrap().is_some()
+        });
+        self.child.wait().unwrap()
+    }
+
     /// A line of /proc/PID/status in kB, such as `VmRSS`.
     pub fn memory(&self, key: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
@@ -269,11 +305,18 @@ impl Drop for Daemon {
     }
 }
 
-/// One HTTP/1.0 request to this host.
+/// One HTTP/1.0 request to this host: status and body.
 pub fn get(port: u16, path: &str, accept: &str) -> (u16, Vec<u8>) {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+    let Some((head, body)) = fetch(port, path, accept) else {
         return (0, Vec::new());
     };
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+    (status.unwrap_or(0), body)
+}
+
+/// The same: head and body; `None`: nobody answers.
+pub fn fetch(port: u16, path: &str, accept: &str) -> Option<(String, Vec<u8>)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     let accept = if accept.is_empty() {
         String::new()
     } else {
@@ -281,20 +324,21 @@ pub fn get(port: u16, path: &str, accept: &str) -> (u16, Vec<u8>) {
     };
     let request = format!("GET {path} HTTP/1.0\r\nHost: test\r\n{accept}\r\n");
     let mut reply = Vec::new();
-    if stream.write_all(request.as_bytes()).is_err() || stream.read_to_end(&mut reply).is_err() {
-        return (0, Vec::new());
-    }
-    let end = reply.windows(4).position(|w| w == b"\r\n\r\n");
-    let Some(end) = end else {
-        return (0, Vec::new());
-    };
+    stream.write_all(request.as_bytes()).ok()?;
+    stream.read_to_end(&mut reply).ok()?;
+    let end = reply.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&reply[..end]).into_owned();
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(0);
-    (status, reply[end + 4..].to_vec())
+    Some((head, reply[end + 4..].to_vec()))
+}
+
+/// Whether a program is in PATH; says so where it is not.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !found {
+        skipped(&format!("{program} is not installed"));
+    }
+    found
 }
 
 /// A number from a two-line table such as /proc/net/snmp.

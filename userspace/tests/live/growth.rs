@@ -1,1 +1,402 @@
-//! To be filled.
+//! A day of growth in less than a minute: cgroups and sockets that come and
+//! go. Nothing may grow without bound, and nothing may be lost uncounted.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::PathBuf,
+};
+
+use aya::maps::Map;
+use kldtrace::{
+    catalogue,
+    kernel::{
+        cost,
+        loader::{self, Options},
+    },
+    signals::{own, reader::Reader},
+};
+use kldtrace_exporters::model::{Series, Value};
+
+use crate::{
+    common::{Probes, Snapshot, root, wait_for},
+    load::{Account, Cgroup, Worker, hierarchy, reap, sleep_for, spawn_into},
+};
+
+const SWITCHES: &str = "kldtrace_sched_context_switches";
+
+/// Attaches all that this kernel serves.
+fn attach_all(options: &Options, series: usize) -> Option<Probes> {
+    if !root() {
+        return None;
+    }
+    let wanted: Vec<_> = catalogue::signals().collect();
+    let reader = Reader::attach(&wanted, options, series).unwrap();
+    for name in ["sched.context_switches", "tcp.state_changes"] {
+        let loaded = reader.loaded();
+        assert!(loaded.has(name), "{:?}", loaded.signals);
+    }
+    Some(Probes(reader))
+}
+
+/// A process that makes as many cgroups as it is told, one after the other.
+/// In each, a process sleeps twice and makes `connections` on a loopback of
+/// its own, then both are gone. It answers with the context switches that the
+/// kernel counted for all of those.
+fn mayfly_keeper(connections: u64) -> Worker {
+    let mut number = 0;
+    let mut listener = None;
+    Worker::start(move |count| {
+        let listener = listener.get_or_insert_with(lonely_listener);
+        let address = listener.local_addr().unwrap();
+        let mut switches = 0;
+        for _ in 0..count {
+            number += 1;
+            let cgroup = Cgroup::new(&format!("{}-{number}", std::process::id()));
+            let folder = File::open(&cgroup.path).unwrap();
+            let child = spawn_into(&folder, 0, || {
+                for _ in 0..connections {
+                    connect(listener, address);
+                }
+                sleep_for(50_000);
+                sleep_for(50_000);
+            });
+            let Account {
+                voluntary,
+                preempted,
+                ..
+            } = reap(child);
+            switches += voluntary + preempted;
+        }
+        switches
+    })
+}
+
+/// Listens in a network namespace of this process alone: nobody else's
+/// connections, no port that could run out.
+fn lonely_listener() -> TcpListener {
+    // SAFETY: system calls on numbers and structs of ours; zeros are valid.
+    unsafe {
+        assert_eq!(libc::unshare(libc::CLONE_NEWNET), 0, "unshare");
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, byte) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+            *to = libc::c_char::from_ne_bytes([*byte]);
+        }
+        request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
+        assert_eq!(
+            libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request),
+            0,
+            "lo up"
+        );
+        libc::close(socket);
+    }
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+}
+
+/// Connects, accepts and closes both ends with a reset: no TIME_WAIT.
+fn connect(listener: &TcpListener, address: SocketAddr) {
+    let client = TcpStream::connect(address).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the socket is ours, the option of that type and length.
+    unsafe {
+        libc::setsockopt(
+            client.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as u32,
+        );
+    }
+    drop(client);
+    drop(server);
+}
+
+fn unit(series: &Series) -> Option<&str> {
+    let (_, unit) = series.labels.iter().find(|(name, _)| name == "unit")?;
+    Some(unit)
+}
+
+/// Context switches of our cgroups, also of those whose series of their own
+/// went to `other`, or whose names were lost.
+fn switches(snapshot: &Snapshot) -> u64 {
+    let family = snapshot.0.iter().find(|family| family.name == SWITCHES);
+    let series = family.unwrap().series.iter().filter(|series| {
+        let unit = unit(series).unwrap();
+        unit.starts_with("kldtrace-test-") || unit == "other" || unit == "unknown"
+    });
+    series
+        .map(|series| match series.value {
+            Value::Integer(number) => number,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// The most units that any family has.
+fn units(snapshot: &Snapshot) -> usize {
+    let count = |series: &[Series]| {
+        let mut units: Vec<_> = series.iter().filter_map(unit).collect();
+        units.sort_unstable();
+        units.dedup();
+        units.len()
+    };
+    let counts = snapshot.0.iter().map(|family| count(&family.series));
+    counts.max().unwrap()
+}
+
+fn entries(snapshot: &Snapshot, map: &str) -> u64 {
+    snapshot.integer("kldtrace_map_entries", &[("map", map)])
+}
+
+fn losses(snapshot: &Snapshot, reason: &str) -> u64 {
+    snapshot.integer("kldtrace_losses", &[("reason", reason)])
+}
+
+/// Whether what found no room and is now `other` is ours alone: all other
+/// cgroups with processes had their room before, and no new one came.
+fn alone(before: &Snapshot, after: &Snapshot, made: u64) -> bool {
+    let events = |s: &Snapshot| s.integer("kldtrace_cgroup_events", &[("kind", "made")]);
+    // One entry is that of `other`.
+    inhabited() < entries(before, "sched") && events(after) - events(before) == made
+}
+
+/// Cgroups with processes.
+fn inhabited() -> u64 {
+    let processes = |cgroup: &PathBuf| fs::read_to_string(cgroup.join("cgroup.procs"));
+    let all = hierarchy();
+    let inhabited = all
+        .iter()
+        .filter(|cgroup| processes(cgroup).is_ok_and(|text| !text.is_empty()));
+    inhabited.count() as u64
+}
+
+/// Waits until the maps hold the living alone, but for some twenty entries
+/// that others on this machine may have come to meanwhile.
+#[track_caller]
+fn entries_come_back(probes: &mut Probes, before: &Snapshot) {
+    wait_for("the maps' entries to come back", || {
+        let now = probes.snapshot();
+        entries(&now, "sched") <= hierarchy().len() as u64 + 1
+            && entries(&now, "tcp") <= entries(before, "tcp") + 20
+    });
+}
+
+#[track_caller]
+fn is_complete(before: &Snapshot, after: &Snapshot, cgroups: u64, made: u64) {
+    let counted = switches(after) - switches(before);
+    println!("{counted} context switches, the kernel says {made}");
+    assert!(counted >= made, "{counted} of {made} context switches");
+    if alone(before, after, cgroups) {
+        assert_eq!(counted, made);
+    } else {
+        println!("perhaps others went to `other`, too: at least, not exactly");
+    }
+}
+
+/// Kernel memory that cannot be had back (proc(5): meminfo), in KiB.
+fn kernel_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .filter(|(name, _)| *name == "SUnreclaim" || *name == "Percpu")
+        .map(|(_, value)| value.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
+        .sum()
+}
+
+/// Memory of the maps for what is in flight: the storage of tasks, for which
+/// aya has no type, and of sockets.
+fn map_memory(probes: &Probes) -> u64 {
+    let maps = probes.0.loaded().ebpf.maps();
+    maps.filter_map(|(_, map)| {
+        let (Map::Unsupported(data) | Map::SkStorage(data)) = map else {
+            return None;
+        };
+        Some(cost::map_memory(&data.fd().as_fd()).unwrap())
+    })
+    .sum()
+}
+
+/// 10,000 cgroups and 200,000 sockets, read after each hundred.
+#[test]
+fn ten_thousand_cgroups_and_two_hundred_thousand_sockets() {
+    const SERIES: usize = 2000;
+    const ROUNDS: u64 = 100;
+    const CGROUPS: u64 = 100;
+    const CONNECTIONS: u64 = 10;
+    let options = Options {
+        // Room for twice as many as there are between two readings.
+        map_memory: loader::cpus().unwrap() * (8 << 20),
+        ..Options::default()
+    };
+    let Some(mut probes) = attach_all(&options, SERIES) else {
+        return;
+    };
+    let mut keeper = mayfly_keeper(CONNECTIONS);
+    // Once before: what is made on first use is made.
+    keeper.run(10);
+    probes.snapshot();
+    let before = probes.snapshot();
+    let resident = own::process_resident();
+    let (kernel, maps) = (kernel_memory(), map_memory(&probes));
+    let capacity = |map| before.integer("kldtrace_map_max_entries", &[("map", map)]);
+    let capacities = ["sched", "tcp"].map(|map| (map, capacity(map)));
+    let mut made = 0;
+    let mut after = None;
+    for round in 1..=ROUNDS {
+        made += keeper.run(CGROUPS);
+        let snapshot = probes.snapshot();
+        for (map, capacity) in capacities {
+            assert!(entries(&snapshot, map) <= capacity, "{map}");
+        }
+        // Those that are gone for long are in `other`.
+        let bound = units(&before) + 256 + CGROUPS as usize + 1;
+        assert!(units(&snapshot) <= bound.min(SERIES + 1));
+        assert!(
+            switches(&snapshot) - switches(&before) >= made,
+            "round {round}"
+        );
+        after = Some(snapshot);
+    }
+    let after = after.unwrap();
+    is_complete(&before, &after, ROUNDS * CGROUPS, made);
+    for reason in [
+        "sched_series",
+        "tcp_series",
+        "sched_departure",
+        "tcp_start",
+        "event",
+    ] {
+        assert_eq!(losses(&before, reason), losses(&after, reason), "{reason}");
+    }
+    let connects = |s: &Snapshot| {
+        s.histogram("kldtrace_tcp_connect_latency_seconds", &[])
+            .count()
+    };
+    assert!(connects(&after) - connects(&before) >= ROUNDS * CGROUPS * CONNECTIONS);
+    // A cgroup's last sockets may close after it is gone: its entry comes
+    // again, and goes again.
+    entries_come_back(&mut probes, &before);
+    let grown = own::process_resident().saturating_sub(resident);
+    println!("resident: {resident} bytes and {grown} more; maps: {maps} bytes");
+    assert!(grown < 16 << 20, "{grown} bytes more resident");
+    assert_eq!(map_memory(&probes), maps);
+    // What hangs on tasks and sockets has no count of its own. One storage
+    // with its head takes over 192 bytes: 200,000 leaked would be 40 MB. The
+    // kernel frees cgroups and sockets behind our back, so it gets time.
+    wait_for("kernel memory to come back", || {
+        kernel_memory() < kernel + 20 * 1024
+    });
+    println!("kernel memory: {kernel} KiB, now {} KiB", kernel_memory());
+}
+
+/// More cgroups between two readings than the maps have room for.
+#[test]
+fn maps_that_overflow_lose_no_total() {
+    const CGROUPS: u64 = 150;
+    // The least that the loader makes of it: some 16 entries for each map.
+    let options = Options {
+        map_memory: 1 << 20,
+        ..Options::default()
+    };
+    let Some(mut probes) = attach_all(&options, 100) else {
+        return;
+    };
+    let mut keeper = mayfly_keeper(1);
+    keeper.run(1);
+    probes.snapshot();
+    let before = probes.snapshot();
+    let capacity = before.integer("kldtrace_map_max_entries", &[("map", "sched")]);
+    assert!(capacity < CGROUPS, "{capacity}");
+    let mut made = 0;
+    let mut after = None;
+    for round in 1..=4 {
+        made += keeper.run(CGROUPS);
+        let snapshot = probes.snapshot();
+        assert!(entries(&snapshot, "sched") <= capacity);
+        assert!(units(&snapshot) <= 101);
+        let full = losses(&snapshot, "sched_series") - losses(&before, "sched_series");
+        // Each cgroup without room loses at least its first switch.
+        assert!(full >= round * (CGROUPS - capacity), "{full}");
+        after = Some(snapshot);
+    }
+    let after = after.unwrap();
+    let other = |s: &Snapshot| s.integer(SWITCHES, &[("unit", "other")]);
+    assert!(other(&after) > other(&before));
+    is_complete(&before, &after, 4 * CGROUPS, made);
+    // There is room again: a new cgroup has a series of its own.
+    has_its_own_series(&mut probes);
+}
+
+#[track_caller]
+fn has_its_own_series(probes: &mut Probes) {
+    let cgroup = Cgroup::new("late");
+    let mut worker = Worker::start_in(&cgroup, |_| {
+        sleep_for(50_000);
+        0
+    });
+    worker.run(0);
+    let labels = [("unit", &*cgroup.unit)];
+    assert!(probes.snapshot().integer(SWITCHES, &labels) > 0);
+}
+
+/// Room in the maps, and fewer series than cgroups: they fold as they are
+/// read.
+#[test]
+fn series_beyond_the_limit_fold_into_other() {
+    const CGROUPS: u64 = 60;
+    const SERIES: usize = 20;
+    let Some(mut probes) = attach_all(&Options::default(), SERIES) else {
+        return;
+    };
+    let mut keeper = mayfly_keeper(1);
+    keeper.run(1);
+    probes.snapshot();
+    let before = probes.snapshot();
+    let mut made = 0;
+    let mut after = None;
+    for _ in 0..4 {
+        made += keeper.run(CGROUPS);
+        let snapshot = probes.snapshot();
+        assert!(units(&snapshot) <= SERIES + 1);
+        let folded = snapshot.integer("kldtrace_series_folded", &[("subject", "sched")]);
+        assert!(folded >= CGROUPS - SERIES as u64, "{folded}");
+        assert_eq!(
+            losses(&before, "sched_series"),
+            losses(&snapshot, "sched_series")
+        );
+        after = Some(snapshot);
+    }
+    is_complete(&before, &after.unwrap(), 4 * CGROUPS, made);
+    // The dead do not hold the series of the living for ever.
+    has_its_own_series(&mut probes);
+}
+
+/// More news of cgroups than the ring buffer holds: names are lost, and that
+/// is counted; totals are not, and the entries go all the same.
+#[test]
+fn lost_events_leave_nothing_behind() {
+    const CGROUPS: u64 = 100;
+    let options = Options {
+        event_buffer: 4096,
+        ..Options::default()
+    };
+    let Some(mut probes) = attach_all(&options, 2000) else {
+        return;
+    };
+    let mut keeper = mayfly_keeper(1);
+    keeper.run(1);
+    probes.snapshot();
+    let before = probes.snapshot();
+    let made = keeper.run(CGROUPS);
+    let after = probes.snapshot();
+    assert!(losses(&after, "event") > losses(&before, "event"));
+    is_complete(&before, &after, CGROUPS, made);
+    entries_come_back(&mut probes, &before);
+    is_complete(&before, &probes.snapshot(), CGROUPS, made);
+}

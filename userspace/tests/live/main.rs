@@ -5,11 +5,18 @@
 //! measure the machine that they run on.
 
 mod block;
+mod btf;
 mod common;
+mod compared;
 mod daemon;
+mod disk;
 mod faults;
 mod growth;
+mod held;
+mod input;
+mod load;
 mod net;
 mod prometheus;
 mod sched;
 mod tcp;
+mod tool;

@@ -54,6 +54,9 @@ fn accept_by_the_old_call(listener: &TcpListener) -> TcpStream {
     }
 }
 
+/// A way to accept.
+type Accept = fn(&TcpListener) -> TcpStream;
+
 /// A server that comes late for each connection, by two system calls.
 #[test]
 fn accept_latency() {
@@ -61,7 +64,6 @@ fn accept_latency() {
         return;
     };
     let lab = Lab::veth();
-    type Accept = fn(&TcpListener) -> TcpStream;
     let calls: [Accept; 2] = [
         |listener| listener.accept().unwrap().0,
         accept_by_the_old_call,

@@ -2,9 +2,11 @@
 //! namespace of the test's own, TCP_INFO) and against the test's own clock.
 
 mod accept;
+mod bytes;
 mod connect;
 mod failures;
 mod life;
+mod resets;
 mod segments;
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
 };
 
 use super::{
-    common::{Snapshot, grew},
+    common::{Snapshot, grew, wait_for},
     net::{Family, Host, Lab},
 };
 
@@ -27,6 +29,13 @@ fn pair(lab: &Lab, listener: &TcpListener, family: Family) -> (TcpStream, TcpStr
     let client = lab.client.connect(family);
     let (server, _) = listener.accept().unwrap();
     (client, server)
+}
+
+/// Waits until a host has no connection left that is not in TIME_WAIT.
+fn wait_until_closed(lab: &Lab) {
+    for host in [&lab.client, &lab.server] {
+        wait_for("all to close", || host.living() == 0);
+    }
 }
 
 /// Reads to the peer's end; a reset is an end too. Returns the bytes.

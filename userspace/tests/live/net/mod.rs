@@ -1,25 +1,28 @@
 //! Hosts of a test's own: a network namespace for the traffic and its
 //! counters, a cgroup for the label `unit`, and a link between two of them.
 
+mod delay;
+mod socket;
+
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
-    mem,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-    path::PathBuf,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-        mpsc,
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use kldtrace::kernel::cgroup2;
 
+use self::delay::{DelayLine, tun};
+pub use self::socket::{Info, connect, disconnect, readable, reset, set_option};
 use super::common::{proc_table, sh, wait_for};
 
 /// The port that servers listen on: each has a namespace to itself.
@@ -250,7 +253,15 @@ impl Drop for Host {
         let _ = Command::new("ip")
             .args(["netns", "delete", &self.name])
             .status();
-        let _ = fs::remove_dir(&self.cgroup);
+        // A thread that has been joined may not be quite gone: it stays where
+        // it was, and a cgroup with a task in it is busy.
+        for _ in 0..50 {
+            if fs::remove_dir(&self.cgroup).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("left behind: {}", self.cgroup.display());
     }
 }
 
@@ -260,7 +271,7 @@ struct Stay {
 }
 
 impl Stay {
-    fn in_cgroup(cgroup: &std::path::Path) -> Self {
+    fn in_cgroup(cgroup: &Path) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
         let home = cgroup2::root().unwrap().join(own.unwrap());
@@ -340,229 +351,5 @@ impl Lab {
             server,
             _line: line,
         }
-    }
-}
-
-/// Makes a TUN device with the host's interface name.
-fn tun(host: &Host) -> File {
-    // linux/if_tun.h: _IOW('T', 202, int)
-    const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
-    host.in_namespace(|| {
-        let device = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/net/tun")
-            .unwrap();
-        // SAFETY: ifreq is plain data.
-        let mut request: libc::ifreq = unsafe { mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(host.interface.bytes()) {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
-        // SAFETY: an open descriptor and the structure that the call reads.
-        let made = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF, &raw const request) };
-        assert_eq!(made, 0, "{}", io::Error::last_os_error());
-        device
-    })
-}
-
-/// Carries packets between two TUN devices, each late by the same time: this
-/// kernel has no netem.
-struct DelayLine {
-    stop: Arc<AtomicBool>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl DelayLine {
-    fn new(one: File, other: File, time: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let back = (other.try_clone().unwrap(), one.try_clone().unwrap());
-        let threads = [(one, other), back]
-            .into_iter()
-            .flat_map(|(from, to)| {
-                let (sender, receiver) = mpsc::channel();
-                let stop = stop.clone();
-                [
-                    thread::spawn(move || take_in(from, time, &stop, &sender)),
-                    thread::spawn(move || give_out(to, &receiver)),
-                ]
-            })
-            .collect();
-        Self { stop, threads }
-    }
-}
-
-type Packet = (Instant, Vec<u8>);
-
-fn take_in(mut from: File, time: Duration, stop: &AtomicBool, to: &mpsc::Sender<Packet>) {
-    let mut buffer = vec![0; 1 << 16];
-    while !stop.load(Ordering::Relaxed) {
-        if readable(from.as_fd(), Duration::from_millis(50))
-            && let Ok(length) = from.read(&mut buffer)
-        {
-            let due = Instant::now() + time;
-            if to.send((due, buffer[..length].to_vec())).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn give_out(mut to: File, from: &mpsc::Receiver<Packet>) {
-    for (due, packet) in from {
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        // A device that is not up yet refuses packets, as a cable would.
-        let _ = to.write(&packet);
-    }
-}
-
-impl Drop for DelayLine {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Whether a descriptor becomes readable within a time.
-pub fn readable(fd: BorrowedFd<'_>, within: Duration) -> bool {
-    let mut poll = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one valid entry.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, within.as_millis() as i32) };
-    ready > 0
-}
-
-/// connect(2), for sockets that were made before.
-pub fn connect(socket: &TcpStream, to: SocketAddr) -> io::Result<()> {
-    let result = match to {
-        SocketAddr::V4(to) => {
-            // SAFETY: plain data.
-            let mut name: libc::sockaddr_in = unsafe { mem::zeroed() };
-            name.sin_family = libc::AF_INET as u16;
-            name.sin_port = to.port().to_be();
-            name.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
-            call_connect(socket, &name)
-        }
-        SocketAddr::V6(to) => {
-            // SAFETY: plain data.
-            let mut name: libc::sockaddr_in6 = unsafe { mem::zeroed() };
-            name.sin6_family = libc::AF_INET6 as u16;
-            name.sin6_port = to.port().to_be();
-            name.sin6_addr.s6_addr = to.ip().octets();
-            call_connect(socket, &name)
-        }
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// connect(2) to nowhere: a connecting or connected socket is as new again.
-pub fn disconnect(socket: &TcpStream) {
-    // SAFETY: plain data; AF_UNSPEC is 0.
-    let name: libc::sockaddr_in = unsafe { mem::zeroed() };
-    assert_eq!(call_connect(socket, &name), 0);
-}
-
-fn call_connect<T>(socket: &TcpStream, name: &T) -> i32 {
-    // SAFETY: an open socket, and a name with its length.
-    unsafe {
-        libc::connect(
-            socket.as_raw_fd(),
-            std::ptr::from_ref(name).cast(),
-            size_of::<T>() as u32,
-        )
-    }
-}
-
-/// Sets an option of a socket.
-pub fn set_option<T>(socket: &TcpStream, level: i32, option: i32, value: &T) {
-    // SAFETY: an open socket, and a value with its length.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as u32,
-        )
-    };
-    assert_eq!(set, 0, "{}", io::Error::last_os_error());
-}
-
-/// Closes with a reset.
-pub fn reset(socket: TcpStream) {
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
-    drop(socket);
-}
-
-/// What the kernel tells of a connection, `struct tcp_info` of linux/tcp.h.
-pub struct Info([u8; 256]);
-
-impl Info {
-    pub fn of(socket: &TcpStream) -> Self {
-        let mut info = [0; 256];
-        let mut length = 256;
-        // SAFETY: an open socket, and a buffer with its length.
-        let got = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                info.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        assert_eq!(got, 0, "{}", io::Error::last_os_error());
-        Self(info)
-    }
-
-    fn u32(&self, at: usize) -> u32 {
-        u32::from_ne_bytes(self.0[at..at + 4].try_into().unwrap())
-    }
-
-    fn u64(&self, at: usize) -> u64 {
-        u64::from_ne_bytes(self.0[at..at + 8].try_into().unwrap())
-    }
-
-    /// `tcpi_unacked`, segments.
-    pub fn unacknowledged(&self) -> u32 {
-        self.u32(24)
-    }
-
-    /// `tcpi_rtt`, microseconds.
-    pub fn srtt(&self) -> u32 {
-        self.u32(68)
-    }
-
-    /// `tcpi_total_retrans`, segments.
-    pub fn retransmitted(&self) -> u64 {
-        self.u32(100).into()
-    }
-
-    /// `tcpi_bytes_received`.
-    pub fn bytes_received(&self) -> u64 {
-        self.u64(128)
-    }
-
-    /// `tcpi_segs_in`.
-    pub fn segments_in(&self) -> u32 {
-        self.u32(140)
-    }
-
-    /// `tcpi_bytes_sent` without `tcpi_bytes_retrans`.
-    pub fn bytes_sent_once(&self) -> u64 {
-        self.u64(200) - self.u64(208)
     }
 }
