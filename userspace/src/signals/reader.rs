@@ -63,6 +63,9 @@ pub struct Reader {
     /// Cgroups removed since the TCP accounts were read.
     removed: u64,
     events_lost: u64,
+    /// Switches of tasks whose cgroup had no slot, when slots were last given
+    /// to those without.
+    homeless: u64,
     stats_time: Duration,
     scrapes: Box<Histogram>,
     kernel: Arc<str>,
@@ -102,6 +105,7 @@ impl Reader {
             entries: [0; 3],
             removed: 0,
             events_lost: 0,
+            homeless: 0,
             stats_time: Duration::ZERO,
             scrapes: Box::new(Histogram::EMPTY),
             kernel: own::kernel_release(),
@@ -139,8 +143,15 @@ impl Reader {
             // Else their TCP accounts would fill the map until the next scrape.
             self.read_tcp()?;
         }
-        for (cgroup, late) in self.maps.sched.release()? {
+        let released = self.maps.sched.release()?;
+        let room = !released.is_empty();
+        for (cgroup, late) in released {
             self.sched.keep(unit(&self.cgroups, cgroup).0, &late);
+        }
+        let homeless = self.loss(Loss::SchedSeries);
+        if room && homeless != self.homeless {
+            self.homeless = homeless;
+            self.maps.sched.assign(self.cgroups.living())?;
         }
         let lost = self.loss(Loss::Event);
         if lost != self.events_lost {

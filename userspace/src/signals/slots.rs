@@ -20,7 +20,7 @@ use super::maps::{Plain, Sum};
 
 /// A slot rests for so long before another cgroup gets it: the last task of
 /// a removed cgroup may still have to leave the CPU for good.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(250);
 
 /// A slot whose cgroup is gone.
 struct Resting {

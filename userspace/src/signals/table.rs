@@ -33,8 +33,10 @@ pub struct Table<L, A> {
     retired: HashMap<L, Box<A>>,
     order: VecDeque<L>,
     other: L,
-    /// Label sets that went to `other` in the last reading.
+    /// Label sets that went to `other` between the last two readings.
     pub folded: u64,
+    /// The same since the last reading.
+    folding: u64,
 }
 
 impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
@@ -50,13 +52,13 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
             order: VecDeque::new(),
             other,
             folded: 0,
+            folding: 0,
         }
     }
 
     /// Sums one reading of a map. Sums never go backwards: what a gone cgroup
     /// counted stays in its label's sum.
     pub fn sum(&mut self, entries: impl IntoIterator<Item = Entry<L, A>>) -> HashMap<L, Box<A>> {
-        self.folded = 0;
         let mut sums: HashMap<L, Box<A>> = HashMap::new();
         for entry in entries {
             let labels = self.admit(entry.labels);
@@ -66,6 +68,7 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
                 add(&mut sums, labels, &entry.account);
             }
         }
+        self.folded = std::mem::take(&mut self.folding);
         self.shrink(&sums);
         for (labels, account) in &self.retired {
             add(&mut sums, labels.clone(), account);
@@ -83,7 +86,7 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
             self.admitted.insert(labels.clone());
             return labels;
         }
-        self.folded += 1;
+        self.folding += 1;
         self.other.clone()
     }
 

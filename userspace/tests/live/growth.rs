@@ -230,8 +230,8 @@ fn ten_thousand_cgroups_and_two_hundred_thousand_sockets() {
     const CGROUPS: u64 = 100;
     const CONNECTIONS: u64 = 10;
     let options = Options {
-        // Room for twice as many as there are between two readings.
-        map_memory: loader::cpus().unwrap() * (8 << 20),
+        // Room for those between two readings and those whose slots rest.
+        map_memory: loader::cpus().unwrap() * (48 << 20),
         ..Options::default()
     };
     let Some(mut probes) = attach_all(&options, SERIES) else {
@@ -340,9 +340,12 @@ fn has_its_own_series(probes: &mut Probes) {
         sleep_for(50_000);
         0
     });
-    worker.run(0);
     let labels = [("unit", &*cgroup.unit)];
-    assert!(probes.snapshot().integer(SWITCHES, &labels) > 0);
+    // Slots of the gone rest before others get them.
+    wait_for("a series of its own", || {
+        worker.run(0);
+        probes.snapshot().integer(SWITCHES, &labels) > 0
+    });
 }
 
 /// Room in the maps, and fewer series than cgroups: they fold as they are
