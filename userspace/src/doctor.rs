@@ -62,12 +62,13 @@ impl Report {
         self.signals.iter().all(|signal| signal.available)
     }
 
-    /// Looks at what is loaded, and measures it for `window`.
-    ///
-    /// # Errors
-    /// When the kernel refuses to keep run-time statistics.
-    pub fn make(loaded: &Loaded, kernel: &str, window: Duration) -> anyhow::Result<Self> {
-        let measured = measure(loaded, window)?;
+    /// Looks at what is loaded, and measures it for `window` if the kernel
+    /// keeps run-time statistics for this process (CAP_SYS_ADMIN).
+    pub fn make(loaded: &Loaded, kernel: &str, window: Duration) -> Self {
+        let measured = measure(loaded, window).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the programs' cost cannot be measured");
+            vec![f64::NAN; loaded.attached.len()]
+        });
         let programs = loaded
             .attached
             .iter()
@@ -87,7 +88,7 @@ impl Report {
                 nanoseconds: nanoseconds.is_finite().then_some(nanoseconds),
             })
             .collect();
-        Ok(Self {
+        Self {
             kernel: kernel.to_owned(),
             facts: facts::facts(),
             signals: loaded
@@ -105,7 +106,7 @@ impl Report {
                 })
                 .collect(),
             programs,
-        })
+        }
     }
 }
 

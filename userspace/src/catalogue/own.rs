@@ -281,14 +281,15 @@ pub(super) const SIGNALS: &[Signal] = &[
         kind: Kind::Gauge,
         unit: Unit::None,
         help: "Always 1; the labels say what runs where.",
-        labels: &["version", "kernel"],
+        labels: &["version", "kernel", "node"],
         hooks: &[],
         fields: &[],
         switch: None,
         cost: Cost::Read,
         source: "uname(2)",
         numbers: Numbers::Facts(|facts, emit| {
-            emit.integer(&[env!("CARGO_PKG_VERSION"), &facts.kernel], 1);
+            let version = env!("CARGO_PKG_VERSION");
+            emit.integer(&[version, &facts.kernel, &facts.node], 1);
         }),
     },
 ];

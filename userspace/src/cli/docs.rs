@@ -50,7 +50,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         What::Man => man(&mut out)?,
         What::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kldtrace", &mut out);
+            // It panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kldtrace", &mut script);
+            out.write_all(&script)?;
         }
     }
     Ok(ExitCode::SUCCESS)

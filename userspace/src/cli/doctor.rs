@@ -9,7 +9,7 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 
-use super::{DaemonAddress, client::Client};
+use super::DaemonAddress;
 use crate::{
     config::{Config, LogFormat},
     doctor::Report,
@@ -44,10 +44,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(path) => Config::load(path, selection::names())?,
         None => Config::default(),
     };
-    let daemon = if arguments.daemon.attach || arguments.config.is_some() {
+    let daemon = if arguments.config.is_some() {
         None
     } else {
-        Client::find(&arguments.daemon.socket, "")?
+        arguments.daemon.daemon("")?
     };
     super::log::start("error", LogFormat::Text)?;
     let report = match daemon {
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 reader.loaded(),
                 &own::kernel_release(),
                 crate::daemon::DOCTOR_WINDOW,
-            )?
+            )
         }
     };
     let mut out = std::io::stdout().lock();
@@ -144,11 +144,12 @@ fn table(report: &Report, color: bool, out: &mut dyn Write) -> std::io::Result<(
             .map_or("?".to_owned(), |n| n.to_string());
         let nanoseconds = program
             .nanoseconds
-            .map_or("did not run".to_owned(), |ns| format!("{ns:.0}"));
+            .map_or("not measured".to_owned(), |ns| format!("{ns:.0}"));
+        let kind = program.hook.split('/').next().unwrap_or_default();
         writeln!(
             out,
-            "  {:<24}{:<34}{instructions:>12}{nanoseconds:>12}",
-            program.program, program.hook
+            "  {:<24}{kind:<10}{instructions:>12}{nanoseconds:>14}",
+            program.program
         )?;
         for refused in &program.refused {
             writeln!(out, "    instead of {}", harmless(refused))?;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use kldtrace_exporters::model::{Family, Kind};
 
-use super::{DaemonAddress, client::Client};
+use super::DaemonAddress;
 use crate::{
     catalogue::{self, Signal, Subject},
     config::{Config, LogFormat, units},
@@ -55,10 +55,10 @@ pub struct Arguments {
     #[arg(long, value_name = "LABEL=VALUE")]
     filter: Vec<Filter>,
     /// Stop after this time: 10s, 5m
-    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
     duration: Option<Duration>,
     /// Time between two looks
-    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s")]
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s", allow_hyphen_values = true)]
     interval: Duration,
     /// One JSON object for each interval
     #[arg(long)]
@@ -99,7 +99,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .filter(|shown| measured.iter().any(|family| family.name == shown.metric))
         .collect();
     if shown.is_empty() {
-        bail!("{target}: none of its signals is measured: see kldtrace doctor");
+        bail!(
+            "{target}: none of its signals is measured: kldtrace doctor says why; if the daemon's \
+             configuration leaves them out, enable them there or use --attach"
+        );
     }
     let options = session::Options {
         target,
@@ -149,6 +152,13 @@ fn signals_of(target: &str) -> anyhow::Result<Vec<&'static Signal>> {
         .filter(|signal| signal.subject.as_str() == target || signal.name == target)
         .collect();
     if signals.is_empty() {
+        if let Some(other) = catalogue::find(target) {
+            bail!(
+                "{target} is a {}, which has no latencies: see {} in /metrics",
+                format!("{:?}", other.kind).to_lowercase(),
+                other.exported_name()
+            );
+        }
         let names = subjects()
             .map(Subject::as_str)
             .chain(latencies().map(|signal| signal.name));
@@ -191,15 +201,15 @@ fn list(json: bool) -> anyhow::Result<()> {
 /// The daemon if it runs, else our own probes.
 fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Result<Box<dyn Source>> {
     let subject = signals.first().map_or("", |signal| signal.subject.as_str());
-    if !address.attach
-        && let Some(daemon) = Client::find(&address.socket, subject)?
-    {
+    if let Some(daemon) = address.daemon(subject)? {
         return Ok(Box::new(daemon));
     }
     super::require_root()?;
     // Names of short-lived cgroups come from these events.
     let mut wanted = signals.to_vec();
-    wanted.extend(catalogue::find("self.cgroup_events"));
+    if signals.iter().any(|signal| signal.labels.contains(&"unit")) {
+        wanted.extend(catalogue::find("self.cgroup_events"));
+    }
     let config = Config::default();
     let reader = Reader::attach(
         &wanted,

@@ -9,9 +9,15 @@ pub mod doctor;
 pub mod latency;
 pub mod log;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{ErrorKind, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +30,7 @@ Examples:
 
 /// Sees where the time goes on a Linux node: scheduler, TCP, block devices.
 #[derive(Debug, Parser)]
-#[command(name = "kldtrace", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "kldtrace", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -52,26 +58,47 @@ pub enum Command {
 /// Where a running daemon is asked.
 #[derive(Clone, Debug, Args)]
 pub struct DaemonAddress {
-    /// Socket of the running daemon
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/run/kldtrace/kldtrace.sock"
-    )]
-    pub socket: PathBuf,
+    /// Socket of the running daemon [default: /run/kldtrace/kldtrace.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Do not ask the daemon: attach what is needed, for as long as it is needed
     #[arg(long)]
     pub attach: bool,
 }
 
-/// Tells what failed. Whoever reads a pipe no longer has seen enough.
-pub fn fail(error: &anyhow::Error) -> ExitCode {
-    let closed = error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
-    if !closed {
-        let _ = writeln!(std::io::stderr(), "kldtrace: {error:#}");
+impl DaemonAddress {
+    /// The daemon to ask about a subject; `None`: attach.
+    ///
+    /// # Errors
+    /// When a socket was named and nobody listens there, or this user may not
+    /// ask.
+    pub fn daemon(&self, subject: &'static str) -> anyhow::Result<Option<client::Client>> {
+        if self.attach {
+            return Ok(None);
+        }
+        let usual = Config::default().listen.socket;
+        let socket = self.socket.as_ref().unwrap_or(&usual);
+        let daemon = client::Client::find(socket, subject)?;
+        if daemon.is_none() && self.socket.is_some() {
+            anyhow::bail!("no daemon listens at {}", socket.display());
+        }
+        Ok(daemon)
     }
+}
+
+/// Tells what failed. Whoever no longer reads a pipe has seen enough: that is
+/// no failure.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    let closed = |kind| kind == Some(ErrorKind::BrokenPipe);
+    let closed = error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        let json = cause.downcast_ref::<serde_json::Error>();
+        closed(io.map(std::io::Error::kind)) || closed(json.and_then(serde_json::Error::io_error_kind))
+    });
+    if closed {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(std::io::stderr(), "kldtrace: {error:#}");
     ExitCode::FAILURE
 }
 
@@ -80,8 +107,16 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 /// # Errors
 /// For everybody else, before anything is attempted.
 pub fn require_root() -> anyhow::Result<()> {
-    // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } == 0 {
+    // include/uapi/linux/capability.h
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    const CAP_BPF: u64 = 1 << 39;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    if effective & (CAP_SYS_ADMIN | CAP_BPF) != 0 {
         return Ok(());
     }
     anyhow::bail!(

@@ -57,11 +57,11 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 async fn doctor(State(shared): State<Shared>) -> Result<Json<Report>, Failure> {
     let report = shared
         .with(|reader| {
+            reader.stats_are(true);
             let report = Report::make(reader.loaded(), &own::kernel_release(), WINDOW);
-            reader.stats_were_on(WINDOW);
+            reader.stats_are(false);
             report
         })
-        .await
-        .and_then(|result| result);
+        .await;
     report.map(Json).map_err(|error| failure(&error))
 }

@@ -142,11 +142,12 @@ where
 }
 
 fn start(config: &Config) -> anyhow::Result<Reader> {
-    let reader = Reader::attach(
+    let mut reader = Reader::attach(
         &selection::signals(config),
         &selection::options(config),
         config.limits.series_per_family as usize,
     )?;
+    reader.set_node(&config.node_name());
     let loaded = reader.loaded();
     for (signal, is) in &loaded.signals {
         if let Availability::Absent(reason) = is {
@@ -178,12 +179,12 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
             return old;
         }
     };
-    if new == old {
-        tracing::info!("the configuration has not changed");
-        return old;
+    if (&new.listen, &new.log, &new.node) != (&old.listen, &old.log, &old.node) {
+        tracing::warn!("changes of [listen], [log] and [node] take a restart");
     }
-    if new.listen != old.listen {
-        tracing::warn!("[listen] has changed: restart to listen there");
+    if (&new.signals, &new.limits, &new.hooks) == (&old.signals, &old.limits, &old.hooks) {
+        tracing::info!("the signals, limits and hooks have not changed");
+        return old;
     }
     let fresh = new.clone();
     // The new probes are attached before the old are let go: no gap. The
@@ -234,11 +235,10 @@ async fn sample_costs(shared: Shared) -> anyhow::Result<()> {
     loop {
         match aya::sys::enable_stats(aya::sys::Stats::RunTime) {
             Ok(statistics) => {
-                let since = std::time::Instant::now();
+                shared.with(|reader| reader.stats_are(true)).await?;
                 tokio::time::sleep(COST_FOR).await;
                 drop(statistics);
-                let on = since.elapsed();
-                shared.with(move |reader| reader.stats_were_on(on)).await?;
+                shared.with(|reader| reader.stats_are(false)).await?;
             }
             Err(error) => {
                 tracing::warn!(%error, "no run-time statistics: the cost of probes is unknown");

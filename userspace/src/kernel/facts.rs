@@ -88,7 +88,7 @@ fn fexit() -> Fact {
         Ok((loaded, ())) => match loaded.signals.first() {
             Some((_, Availability::Absent(reason))) => {
                 let first = reason.split("; cgroup/").next().unwrap_or(reason);
-                fact("fexit", false, first.to_owned())
+                fact("fexit", false, format!("this kernel refuses it: {first}"))
             }
             _ => fact("fexit", true, "inet_csk_accept attached".to_owned()),
         },

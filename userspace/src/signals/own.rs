@@ -59,6 +59,8 @@ pub struct Facts {
     pub resident: u64,
     /// `uname -r`.
     pub kernel: Arc<str>,
+    /// The node's name.
+    pub node: Arc<str>,
     /// Overflows of accept queues in all network namespaces.
     pub listen_overflows: u64,
     /// Drops of listening sockets, by unit, interface and family.

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -67,6 +67,8 @@ pub struct Reader {
     /// to those without.
     homeless: u64,
     stats_time: Duration,
+    stats_since: Option<Instant>,
+    node: Arc<str>,
     scrapes: Box<Histogram>,
     kernel: Arc<str>,
 }
@@ -107,6 +109,8 @@ impl Reader {
             events_lost: 0,
             homeless: 0,
             stats_time: Duration::ZERO,
+            stats_since: None,
+            node: "".into(),
             scrapes: Box::new(Histogram::EMPTY),
             kernel: own::kernel_release(),
             loaded,
@@ -174,9 +178,17 @@ impl Reader {
             .map_or(0, |(_, count)| *count)
     }
 
-    /// Time for which run-time statistics were on, to be added to the whole.
-    pub fn stats_were_on(&mut self, time: Duration) {
-        self.stats_time += time;
+    /// The kernel begins or ceases to keep run-time statistics for us.
+    pub fn stats_are(&mut self, on: bool) {
+        if let Some(since) = self.stats_since.take() {
+            self.stats_time += since.elapsed();
+        }
+        self.stats_since = on.then(Instant::now);
+    }
+
+    /// The name of this node in what is exported.
+    pub fn set_node(&mut self, node: &str) {
+        self.node = node.into();
     }
 
     /// Time that a scrape took.
@@ -351,7 +363,8 @@ impl Reader {
                 .map(|(signal, is)| (signal.name, *is == Availability::Available))
                 .collect(),
             programs,
-            stats_time: self.stats_time,
+            stats_time: self.stats_time
+                + self.stats_since.map_or(Duration::ZERO, |since| since.elapsed()),
             losses,
             maps: vec![
                 map(
@@ -385,6 +398,7 @@ impl Reader {
             cpu: own::process_cpu(),
             resident: own::process_resident(),
             kernel: self.kernel.clone(),
+            node: self.node.clone(),
             listen_overflows: self.listeners.overflows(),
             listening: self.listeners.drops().clone(),
         })

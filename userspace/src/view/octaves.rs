@@ -12,13 +12,19 @@ const LAST: i32 = 11;
 /// Parts of a character cell, in eighths.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// A row: durations in (2^(octave-1) s, 2^octave s].
+/// A row: durations in (2^(first-1) s, 2^last s].
 struct Row {
-    octave: i32,
+    first: i32,
+    last: i32,
     count: u64,
     /// Also everything below.
     below: bool,
+    /// Also everything above.
+    above: bool,
 }
+
+/// Fewer empty octaves in a row than this are shown one by one.
+const GAP: i32 = 3;
 
 /// Number of rows that [`draw`] wants.
 pub fn height(histogram: &Histogram) -> usize {
@@ -26,17 +32,26 @@ pub fn height(histogram: &Histogram) -> usize {
 }
 
 /// Draws `histogram` in at most `height` rows of `columns` columns. If there
-/// are fewer rows than octaves, the fastest ones go together: what is slow is
-/// what people look for. Empty octaves in between are shown.
+/// are fewer rows than octaves, the fastest go together while they are less
+/// than a hundredth of all, then the slowest: the shape stays, and the table
+/// above has p99.9 and the longest. A long row of empty octaves is one row.
 pub fn draw(histogram: &Histogram, height: usize, columns: usize) -> Vec<Line> {
     let mut rows = rows(histogram);
     if height == 0 {
         return Vec::new();
     }
-    if let Some(surplus @ 1..) = rows.len().checked_sub(height) {
-        let folded: u64 = rows.drain(..surplus).map(|row| row.count).sum();
-        rows[0].count += folded;
-        rows[0].below = true;
+    let total: u64 = rows.iter().map(|row| row.count).sum();
+    while rows.len() > height {
+        if rows[0].count.saturating_mul(100) < total {
+            let fastest = rows.remove(0);
+            rows[0].first = fastest.first;
+            rows[0].count += fastest.count;
+            rows[0].below = true;
+        } else if let (Some(slowest), Some(next)) = (rows.pop(), rows.last_mut()) {
+            next.last = slowest.last;
+            next.count += slowest.count;
+            next.above = true;
+        }
     }
     let most = rows.iter().map(|row| row.count).max().unwrap_or(0);
     let line = |row: &Row| {
@@ -53,13 +68,20 @@ impl Row {
     /// Both bounds, aligned at the dots.
     fn label(&self) -> String {
         let bound = |octave: i32| text::duration(f64::from(octave).exp2());
-        let lower = match self.octave {
-            LAST => return format!("{:>7}  {:<6}", text::duration(f64::INFINITY), ""),
+        let alone = |text: &str| format!("{text:>7}  {:<6}", "");
+        let lower = match self.first {
+            LAST => return alone(&text::duration(f64::INFINITY)),
             _ if self.below => String::new(),
-            FIRST => "0".to_owned(),
+            FIRST if self.last == FIRST => return alone("0"),
             octave => bound(octave - 1),
         };
-        format!("{lower:>7}..{:<6}", bound(self.octave))
+        if self.above && self.count > 0 {
+            return alone(&format!(">{lower}"));
+        }
+        if self.count == 0 && self.last - self.first + 1 >= GAP {
+            return alone("…");
+        }
+        format!("{lower:>7}..{:<6}", bound(self.last))
     }
 }
 
@@ -80,16 +102,33 @@ fn rows(histogram: &Histogram) -> Vec<Row> {
     let Some(first) = counts.iter().position(used) else {
         return Vec::new();
     };
-    (FIRST..)
-        .zip(counts)
-        .take(counts.iter().rposition(used).unwrap_or(first) + 1)
-        .skip(first)
-        .map(|(octave, count)| Row {
-            octave,
+    let last = counts.iter().rposition(used).unwrap_or(first);
+    let mut rows: Vec<Row> = Vec::new();
+    for (octave, count) in (FIRST..).zip(counts).take(last + 1).skip(first) {
+        rows.push(Row {
+            first: octave,
+            last: octave,
             count,
             below: false,
-        })
-        .collect()
+            above: false,
+        });
+        join_gap(&mut rows);
+    }
+    rows
+}
+
+/// Joins the empty rows at the end once there are enough of them.
+fn join_gap(rows: &mut Vec<Row>) {
+    let empty = rows.iter().rev().take_while(|row| row.count == 0).count();
+    let start = rows.len() - empty;
+    let (Some(first), Some(last)) = (rows.get(start), rows.last()) else {
+        return;
+    };
+    let (first, last) = (first.first, last.last);
+    if empty > 1 && last - first + 1 >= GAP {
+        rows.truncate(start + 1);
+        rows[start].last = last;
+    }
 }
 
 /// A bar of `count` out of `most` in `cells` character cells, in eighths of a
@@ -133,14 +172,18 @@ mod tests {
             overflow: 1,
             ..Histogram::default()
         };
-        assert_eq!(height(&histogram), 42);
-        assert!(drawn(&histogram, 50).starts_with("        0..0.93ns"));
         let expected = "\
-..256s           4  ███████████
-     256s..512s           0
+0                 4  ███████████
+        …                 0
      512s..1024s          2  █████▌
    >1024s                 1  ██▊";
         assert_eq!(drawn(&histogram, 4).trim_start(), expected);
+        // The fastest are most of it: the slowest go together.
+        let expected = "\
+0                 4  ███████████
+        …                 0
+    >512s                 3  ████████▎";
+        assert_eq!(drawn(&histogram, 3).trim_start(), expected);
         assert_eq!(drawn(&histogram, 0), "");
         assert_eq!(drawn(&Histogram::default(), 4), "");
     }

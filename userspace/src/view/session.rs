@@ -141,7 +141,10 @@ impl Session<'_> {
                 // A daemon that went down with the same Ctrl-C takes the
                 // last part of an interval with it, not what was measured.
                 Err(_) if stopped => break,
-                Err(error) => return Err(End::Source(error)),
+                Err(error) => {
+                    self.finish()?;
+                    return Err(End::Source(error));
+                }
             };
             let now = self.start.elapsed();
             let rows = group::rows(
