@@ -8,12 +8,18 @@ use super::row::{Goal, Row};
 use super::side::{Running, Side};
 use super::stats::Stats;
 
-const SIDES: [Side; 3] = [Side::Nothing, Side::Kldtrace(&["*"]), Side::Tool("runqlat")];
+const SIDES: [Side; 4] = [
+    Side::Nothing,
+    Side::Empty,
+    Side::Kldtrace(&["*"]),
+    Side::Tool("runqlat"),
+];
 
-/// Round trips in a second: nothing, all of ours, runqlat alone.
+/// Round trips in a second: nothing, an empty program on `sched_switch` (what
+/// being there costs), all of ours, runqlat alone.
 pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let cpu = pinned_cpu()?;
-    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    let mut rates = [const { Vec::new() }; SIDES.len()];
     // The accounts cost time of their own.
     let _stats = Stats::set(false)?;
     for round in 0..bench.rounds {
@@ -23,13 +29,14 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
             rates.push(bench.run_load(&["pingpong", "--cpu", &cpu])?);
         }
     }
-    let [nothing, ours, runqlat] = rates;
+    let [nothing, empty, ours, runqlat] = rates;
     let row = |side: Side, values| {
         Row::new("ping-pong", &side.name(), "round trips/s", values)
             .against(&Side::Nothing.name(), nothing.clone())
     };
     Ok(vec![
-        row(SIDES[1], ours).goal(Goal::RatioAtLeast(0.95)),
-        row(SIDES[2], runqlat),
+        row(SIDES[1], empty),
+        row(SIDES[2], ours).goal(Goal::RatioAtLeast(0.95)),
+        row(SIDES[3], runqlat),
     ])
 }
