@@ -93,7 +93,8 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
     let closed = error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();
         let json = cause.downcast_ref::<serde_json::Error>();
-        closed(io.map(std::io::Error::kind)) || closed(json.and_then(serde_json::Error::io_error_kind))
+        closed(io.map(std::io::Error::kind))
+            || closed(json.and_then(serde_json::Error::io_error_kind))
     });
     if closed {
         return ExitCode::SUCCESS;

@@ -364,7 +364,9 @@ impl Reader {
                 .collect(),
             programs,
             stats_time: self.stats_time
-                + self.stats_since.map_or(Duration::ZERO, |since| since.elapsed()),
+                + self
+                    .stats_since
+                    .map_or(Duration::ZERO, |since| since.elapsed()),
             losses,
             maps: vec![
                 map(

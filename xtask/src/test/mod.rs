@@ -29,7 +29,11 @@ pub struct Args {
 
 /// All but the probes, which are built for another machine.
 const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
-const REFERENCE: &str = "docs/src/reference/signals.md";
+/// Generated pages of the book, and the argument of `kldtrace docs` for each.
+const REFERENCE: [(&str, &str); 2] = [
+    ("docs/src/reference/signals.md", "reference"),
+    ("docs/src/reference/configuration.md", "config"),
+];
 
 /// Runs the subcommand.
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -61,7 +65,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
              where github.com can be reached, run `cargo deny check advisories`",
         );
         report.check("book", book);
-        report.check("signal reference", reference);
+        report.check("generated pages of the book", reference);
     }
     Ok(report.finish())
 }
@@ -150,13 +154,15 @@ fn book() -> Result<()> {
 fn reference() -> Result<()> {
     sh::run(sh::cargo().args(["build", "--quiet"]).args(HOST))?;
     let kldtrace = sh::target_dir().join("debug/kldtrace");
-    let now = sh::output(sh::command(kldtrace).args(["docs", "reference"]))?;
-    let book = sh::read(sh::repository().join(REFERENCE))?;
-    if let Some(line) = first_difference(&now, &book) {
-        bail!(
-            "{REFERENCE} differs from the catalogue from line {line} on: \
-             run `cargo xtask run -- docs reference > {REFERENCE}`"
-        );
+    for (page, what) in REFERENCE {
+        let now = sh::output(sh::command(&kldtrace).args(["docs", what]))?;
+        let book = sh::read(sh::repository().join(page))?;
+        if let Some(line) = first_difference(&now, &book) {
+            bail!(
+                "{page} differs from what it is made from, from line {line} on: \
+                 run `cargo xtask run -- docs {what} > {page}`"
+            );
+        }
     }
     Ok(())
 }
