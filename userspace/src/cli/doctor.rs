@@ -135,7 +135,7 @@ fn table(report: &Report, color: bool, out: &mut dyn Write) -> std::io::Result<(
     writeln!(out, "\n{}", paint(bold, "Programs"))?;
     writeln!(
         out,
-        "  {:<24}{:<34}{:>12}{:>12}",
+        "  {:<24}{:<10}{:>12}{:>14}",
         "PROGRAM", "HOOK", "INSTRUCTIONS", "NS PER RUN"
     )?;
     for program in &report.programs {
