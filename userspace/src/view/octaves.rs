@@ -13,41 +13,39 @@ const LAST: i32 = 11;
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// A row: durations in (2^(first-1) s, 2^last s].
+#[derive(Clone)]
 struct Row {
     first: i32,
     last: i32,
     count: u64,
-    /// Also everything below.
-    below: bool,
-    /// Also everything above.
+    /// Also everything above; in an empty row: a gap of many.
     above: bool,
 }
 
-/// Fewer empty octaves in a row than this are shown one by one.
-const GAP: i32 = 3;
+/// So many empty rows on end are drawn as one.
+const GAP: usize = 3;
 
 /// Number of rows that [`draw`] wants.
 pub fn height(histogram: &Histogram) -> usize {
-    rows(histogram).len()
+    rows(histogram, 1).len()
 }
 
-/// Draws `histogram` in at most `height` rows of `columns` columns. If there
-/// are fewer rows than octaves, the fastest go together while they are less
-/// than a hundredth of all, then the slowest: the shape stays, and the table
-/// above has p99.9 and the longest. A long row of empty octaves is one row.
+/// Draws `histogram` in at most `height` rows of `columns` columns. If that is
+/// less than there are octaves, rows hold two octaves, or three, and so on:
+/// the shape stays, from the fastest to the slowest. Empty rows on end are one
+/// row.
 pub fn draw(histogram: &Histogram, height: usize, columns: usize) -> Vec<Line> {
-    let mut rows = rows(histogram);
     if height == 0 {
         return Vec::new();
     }
-    let total: u64 = rows.iter().map(|row| row.count).sum();
+    // The smallest step that fits, or that comes nearest.
+    let wanted = |step: &i32| rows(histogram, *step).len().max(height);
+    let step = (1..=LAST - FIRST).min_by_key(wanted).unwrap_or(1);
+    let mut rows = rows(histogram, step);
+    // What is in the zero bucket or has overflowed stays by itself, so very few
+    // rows may still not do.
     while rows.len() > height {
-        if rows[0].count.saturating_mul(100) < total {
-            let fastest = rows.remove(0);
-            rows[0].first = fastest.first;
-            rows[0].count += fastest.count;
-            rows[0].below = true;
-        } else if let (Some(slowest), Some(next)) = (rows.pop(), rows.last_mut()) {
+        if let (Some(slowest), Some(next)) = (rows.pop(), rows.last_mut()) {
             next.last = slowest.last;
             next.count += slowest.count;
             next.above = true;
@@ -71,22 +69,21 @@ impl Row {
         let alone = |text: &str| format!("{text:>7}  {:<6}", "");
         let lower = match self.first {
             LAST => return alone(&text::duration(f64::INFINITY)),
-            _ if self.below => String::new(),
             FIRST if self.last == FIRST => return alone("0"),
             octave => bound(octave - 1),
         };
         if self.above && self.count > 0 {
             return alone(&format!(">{lower}"));
         }
-        if self.count == 0 && self.last - self.first + 1 >= GAP {
+        if self.count == 0 && self.above {
             return alone("…");
         }
         format!("{lower:>7}..{:<6}", bound(self.last))
     }
 }
 
-/// The octaves from the first to the last that is not empty.
-fn rows(histogram: &Histogram) -> Vec<Row> {
+/// The octaves from the first to the last that is not empty, `step` in a row.
+fn rows(histogram: &Histogram, step: i32) -> Vec<Row> {
     let mut counts = [0_u64; (LAST - FIRST + 1) as usize];
     let mut add = |octave: i32, count: u64| {
         let slot = octave.clamp(FIRST, LAST).abs_diff(FIRST) as usize;
@@ -105,30 +102,36 @@ fn rows(histogram: &Histogram) -> Vec<Row> {
     let last = counts.iter().rposition(used).unwrap_or(first);
     let mut rows: Vec<Row> = Vec::new();
     for (octave, count) in (FIRST..).zip(counts).take(last + 1).skip(first) {
-        rows.push(Row {
-            first: octave,
-            last: octave,
-            count,
-            below: false,
-            above: false,
-        });
-        join_gap(&mut rows);
+        let alone = [FIRST, LAST].contains(&octave);
+        match rows.last_mut() {
+            Some(row) if !alone && row.first != FIRST && octave.rem_euclid(step) != 0 => {
+                row.last = octave;
+                row.count += count;
+            }
+            _ => rows.push(Row {
+                first: octave,
+                last: octave,
+                count,
+                above: false,
+            }),
+        }
     }
-    rows
+    join_gaps(&rows)
 }
 
-/// Joins the empty rows at the end once there are enough of them.
-fn join_gap(rows: &mut Vec<Row>) {
-    let empty = rows.iter().rev().take_while(|row| row.count == 0).count();
-    let start = rows.len() - empty;
-    let (Some(first), Some(last)) = (rows.get(start), rows.last()) else {
-        return;
-    };
-    let (first, last) = (first.first, last.last);
-    if empty > 1 && last - first + 1 >= GAP {
-        rows.truncate(start + 1);
-        rows[start].last = last;
-    }
+/// Joins empty rows on end where there are many.
+fn join_gaps(rows: &[Row]) -> Vec<Row> {
+    rows.chunk_by(|a, b| a.count == 0 && b.count == 0)
+        .flat_map(|run| match run {
+            [first, .., last] if run.len() >= GAP => vec![Row {
+                first: first.first,
+                last: last.last,
+                count: 0,
+                above: true,
+            }],
+            run => run.to_vec(),
+        })
+        .collect()
 }
 
 /// A bar of `count` out of `most` in `cells` character cells, in eighths of a
@@ -178,7 +181,7 @@ mod tests {
      512s..1024s          2  █████▌
    >1024s                 1  ██▊";
         assert_eq!(drawn(&histogram, 4).trim_start(), expected);
-        // The fastest are most of it: the slowest go together.
+        // Too few rows even for these: the slowest go together.
         let expected = "\
 0                 4  ███████████
         …                 0
