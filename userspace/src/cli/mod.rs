@@ -121,6 +121,7 @@ pub fn require_root() -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::bail!(
-        "attaching probes needs root: run it with sudo, or ask a running daemon (its socket is for root and its group)"
+        "attaching probes needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run it with sudo, \
+         or ask a running daemon (its socket is for root and its group)"
     )
 }

@@ -185,7 +185,7 @@ fn daemon_reloads() {
     assert_eq!(attached(&daemon), sched);
     daemon.configure(SCHED);
     daemon.signal(libc::SIGHUP);
-    daemon.wait_for_log("has not changed", 1);
+    daemon.wait_for_log("have not changed", 1);
 
     // Signals come together while it reloads; none may get it stuck.
     for turn in 0..20 {
