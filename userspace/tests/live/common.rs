@@ -101,6 +101,16 @@ impl Snapshot {
             .sum()
     }
 
+    /// Sum of the matching series of a counter or gauge in seconds.
+    pub fn float(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+        self.series(metric, labels)
+            .map(|series| match &series.value {
+                Value::Float(number) => *number,
+                other => panic!("{metric} is no float: {other:?}"),
+            })
+            .sum()
+    }
+
     /// The matching series of a histogram, merged.
     pub fn histogram(&self, metric: &str, labels: &[(&str, &str)]) -> Histogram {
         let mut merged = Histogram::default();

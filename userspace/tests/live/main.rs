@@ -16,6 +16,7 @@ mod held;
 mod input;
 mod load;
 mod net;
+mod own;
 mod prometheus;
 mod sched;
 mod tcp;
