@@ -207,3 +207,28 @@ fn listen_overflows_and_drops_are_as_netstat_has_them() {
     let told = grew(&before.0, &after, "kldtrace_tcp_listen_drops", &[]);
     assert_eq!(told, kernel("ListenDrops") - before.2);
 }
+
+/// The rule of the catalogue: a row without a truth test is not finished.
+#[test]
+fn every_signal_has_a_truth_test() {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live");
+    let text = read_all(tests.as_ref());
+    for signal in kldtrace::catalogue::signals() {
+        let named = format!("\"{}\"", signal.metric);
+        assert!(
+            text.contains(&named),
+            "no live test names {}",
+            signal.metric
+        );
+    }
+}
+
+fn read_all(folder: &std::path::Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    entries
+        .map(|entry| match entry.path() {
+            path if path.is_dir() => read_all(&path),
+            path => fs::read_to_string(path).unwrap(),
+        })
+        .collect()
+}
