@@ -121,6 +121,13 @@ fn the_process_is_as_proc_has_it() {
     let read = daemon.memory("VmRSS") * 1024;
     assert!(resident.abs_diff(read) < 4 << 20, "{resident} {read}");
 
+    // The log has the same in whole milliseconds.
+    let log = daemon.log();
+    let attached = log.rsplit("milliseconds=").next().unwrap();
+    let attached: f64 = attached.split_whitespace().next().unwrap().parse().unwrap();
+    let told = families.float("kldtrace_attach_seconds", &[]) * 1000.0;
+    assert!((0.0..1.0).contains(&(told - attached)), "{told} {attached}");
+
     let uname = Command::new("uname").arg("-rn").output().unwrap();
     let uname = String::from_utf8(uname.stdout).unwrap();
     let (node, kernel) = uname.trim().split_once(' ').unwrap();
