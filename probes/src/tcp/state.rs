@@ -130,27 +130,35 @@ fn live(socket: Typed, key: &TcpKey, old: i32, new: i32, account: *mut Tcp) {
             },
         ),
         // Both ends may connect to each other at once: then this one has begun.
-        ESTABLISHED => match remembered(socket) {
+        ESTABLISHED => {
+            let memory = remembered(socket);
             // SAFETY: the socket's own memory, under the socket's lock; the
             // account is this CPU's own.
-            Some(memory) => unsafe {
-                (*memory).interface = key.interface;
-                connected(memory, account);
-            },
-            None if old == SYN_RECV => {
-                let time = now();
-                begin(
-                    socket,
-                    Socket {
-                        connecting: 0,
-                        established: time,
-                        queued: time,
-                        interface: key.interface,
-                    },
-                );
+            unsafe {
+                match memory {
+                    Some(memory) if (*memory).connecting != 0 && (*memory).established == 0 => {
+                        (*memory).interface = key.interface;
+                        connected(memory, account);
+                    }
+                    _ if old == SYN_RECV => {
+                        let time = now();
+                        let fresh = Socket {
+                            connecting: 0,
+                            established: time,
+                            queued: time,
+                            interface: key.interface,
+                        };
+                        match memory {
+                            // Of another socket at this address, whose close
+                            // the kernel left out (`recursion_misses`).
+                            Some(stale) => *stale = fresh,
+                            None => begin(socket, fresh),
+                        }
+                    }
+                    _ => {}
+                }
             }
-            None => {}
-        },
+        }
         FIN_WAIT1 | LAST_ACK => {
             if on(&SWITCH_TCP_ACCEPT)
                 && let Some(memory) = remembered(socket)

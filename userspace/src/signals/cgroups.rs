@@ -20,6 +20,10 @@ pub const NO_UNIT: &str = "";
 /// The unit of a cgroup whose name was never learnt.
 pub const UNKNOWN: &str = "unknown";
 
+/// Id of the hierarchy's own root (fs/kernfs/dir.c: the first that
+/// `kernfs_create_root` gives).
+const ROOT: u64 = 1;
+
 #[derive(Debug)]
 struct Known {
     unit: Arc<str>,
@@ -29,6 +33,9 @@ struct Known {
 /// The names of all cgroups, living and lately gone.
 pub struct Cgroups {
     root: Option<PathBuf>,
+    /// Whether the whole hierarchy is in sight: not so without a mount of v2,
+    /// or in a cgroup namespace, where what has no name may well be alive.
+    complete: bool,
     known: HashMap<u64, Known>,
     removed: VecDeque<u64>,
     unknown: Arc<str>,
@@ -40,7 +47,9 @@ pub struct Cgroups {
 impl Cgroups {
     /// Reads the hierarchy below its mount point; `None`: there is no v2.
     pub fn new(root: Option<PathBuf>) -> Self {
+        let top = root.as_ref().and_then(|root| fs::metadata(root).ok());
         let mut cgroups = Self {
+            complete: top.is_some_and(|top| top.ino() == ROOT),
             root,
             known: HashMap::new(),
             removed: VecDeque::new(),
@@ -116,19 +125,20 @@ impl Cgroups {
     }
 
     /// The unit of a cgroup id, and whether the cgroup is gone. One that has no
-    /// name, though the hierarchy was read after its id was seen, is gone: its
-    /// events were lost, or so many have gone since that its name is forgotten.
+    /// name, though the whole hierarchy was read after its id was seen, is gone:
+    /// its events were lost, or so many have gone since that its name is
+    /// forgotten.
     pub fn unit(&self, id: u64) -> (Arc<str>, bool) {
         match self.known.get(&id) {
             _ if id == 0 => (self.none.clone(), false),
             Some(known) => (known.unit.clone(), known.removed),
-            None => (self.unknown.clone(), true),
+            None => (self.unknown.clone(), self.complete),
         }
     }
 
-    /// Whether an id has a name.
+    /// Whether an id has a name, or reading the hierarchy would not help.
     pub fn knows(&self, id: u64) -> bool {
-        id == 0 || self.known.contains_key(&id)
+        id == 0 || self.known.contains_key(&id) || !self.complete
     }
 }
 
@@ -315,6 +325,17 @@ mod tests {
         }
         bytes[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
         cgroups.event(&bytes);
+    }
+
+    #[test]
+    fn what_is_out_of_sight_is_not_gone() {
+        // No hierarchy, or a folder that is not its root.
+        let folder = tempfile::tempdir().unwrap();
+        for root in [None, Some(folder.path().to_owned())] {
+            let cgroups = Cgroups::new(root);
+            assert_eq!(cgroups.unit(77), (UNKNOWN.into(), false));
+            assert!(cgroups.knows(77));
+        }
     }
 
     #[test]
