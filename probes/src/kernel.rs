@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 /// `OFFSET___struct___field___field`, resolves them from the running kernel's
 /// BTF and sets them before load: the verifier then folds each into a
 /// constant, so that a load costs what CO-RE's would.
+#[macro_export]
 macro_rules! offsets {
     ($($name:ident)+) => { $(
         #[unsafe(no_mangle)]
@@ -15,10 +16,11 @@ macro_rules! offsets {
         static $name: u64 = 0;
     )+ };
 }
-pub(crate) use offsets;
+pub use crate::offsets;
 
 /// Declares numbers that user space sets before load. Code behind a switch
 /// that stays 0 is removed by the verifier and costs nothing.
+#[macro_export]
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident)+) => { $(
         $(#[$doc])*
@@ -26,7 +28,7 @@ macro_rules! settings {
         static $name: u64 = 0;
     )+ };
 }
-pub(crate) use settings;
+pub use crate::settings;
 
 /// A number that user space has set before load.
 #[inline(always)]

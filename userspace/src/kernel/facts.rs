@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cgroup2,
     loader::{self, Availability, Options, VMLINUX_BTF},
+    object::NODE,
 };
 use crate::catalogue;
 
@@ -84,7 +85,7 @@ fn fexit() -> Fact {
         ..Options::default()
     };
     let wanted: Vec<_> = signal.into_iter().collect();
-    match loader::load(&wanted, &options, |_| Ok(())) {
+    match loader::load(&NODE, &wanted, &options, |_| Ok(())) {
         Ok((loaded, ())) => match loaded.signals.first() {
             Some((_, Availability::Absent(reason))) => {
                 let first = reason.split("; cgroup/").next().unwrap_or(reason);

@@ -21,7 +21,7 @@ use super::{
     attach::Turn,
     btf::{Btf, BtfError},
     cost,
-    object::{PROBES, fields_by_program},
+    object::{NODE, ObjectFile, fields_by_program},
     plan::{self, Offsets},
 };
 use crate::catalogue::{Hook, Signal};
@@ -123,13 +123,14 @@ impl Loaded {
 /// Only what concerns all signals: the object file is refused, or the process
 /// lacks the privilege for BPF; and what `prepare` says.
 pub fn load<M>(
+    object: &'static ObjectFile,
     wanted: &[&'static Signal],
     options: &Options,
     prepare: impl Fn(&mut Ebpf) -> anyhow::Result<M>,
 ) -> anyhow::Result<(Loaded, M)> {
     let started = Instant::now();
     let btf = Btf::from_file(&options.btf);
-    let offsets = Offsets::resolve(fields_by_program(PROBES)?, &btf);
+    let offsets = Offsets::resolve(fields_by_program(object.elf)?, &btf);
     let numbers = Numbers::new(&btf);
     drop(btf);
     // aya needs the kernel's types for typed programs; they are dropped when
@@ -148,7 +149,14 @@ pub fn load<M>(
             .filter(|signal| !absent.contains_key(signal.name))
             .copied()
             .collect();
-        let ebpf = load_object(&enabled, &offsets, &numbers, types.as_ref().ok(), options)?;
+        let ebpf = load_object(
+            object,
+            &enabled,
+            &offsets,
+            &numbers,
+            types.as_ref().ok(),
+            options,
+        )?;
         let mut turn = Turn::new(
             ebpf,
             types.as_ref(),
@@ -242,6 +250,7 @@ fn flush_seq(btf: &Result<Btf, BtfError>) -> u64 {
 }
 
 fn load_object(
+    object: &ObjectFile,
     enabled: &[&'static Signal],
     offsets: &Offsets,
     numbers: &Numbers,
@@ -274,7 +283,7 @@ fn load_object(
     if !options.diagnostics {
         loader.map_max_entries("AYA_LOGS", UNUSED_RING);
     }
-    loader.load(PROBES).map_err(explain_load)
+    loader.load(object.elf).map_err(explain_load)
 }
 
 /// The level of the probes' diagnostics, as aya-log counts: warnings.
@@ -354,7 +363,7 @@ pub fn load_empty() -> anyhow::Result<Ebpf> {
     let types = aya::Btf::parse_file(VMLINUX_BTF, aya::Endianness::default())?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&types)).allow_unsupported_maps();
-    let mut ebpf = loader.load(PROBES).map_err(explain_load)?;
+    let mut ebpf = loader.load(NODE.elf).map_err(explain_load)?;
     let program = ebpf.program_mut("empty").context("no program empty")?;
     let program: &mut BtfTracePoint = program.try_into()?;
     program.load("sched_switch", &types)?;

@@ -8,9 +8,38 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind};
 
-/// The object file, built by build.rs.
-pub static PROBES: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kldtrace-probes"));
+/// An object file of probes. Each is loaded by itself, as what it watches
+/// comes and goes.
+#[derive(Debug)]
+pub struct ObjectFile {
+    /// What people call it.
+    pub name: &'static str,
+    /// The file, built by build.rs.
+    pub elf: &'static [u8],
+    /// The kernel module that must be there.
+    pub module: Option<&'static str>,
+}
+
+/// The kernel proper.
+pub static NODE: ObjectFile = ObjectFile {
+    name: "node",
+    elf: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/node")),
+    module: None,
+};
+
+/// OpenZFS.
+pub static ZFS: ObjectFile = ObjectFile {
+    name: "zfs",
+    elf: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/zfs")),
+    module: Some("zfs"),
+};
+
+/// WireGuard.
+pub static WIREGUARD: ObjectFile = ObjectFile {
+    name: "wireguard",
+    elf: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wireguard")),
+    module: Some("wireguard"),
+};
 
 const PREFIX: &str = "OFFSET___";
 
@@ -81,9 +110,15 @@ mod tests {
         assert_eq!(Field::from_symbol("SWITCH_X"), None);
     }
 
+    fn programs() -> BTreeMap<String, BTreeSet<Field>> {
+        let objects = [&NODE, &ZFS, &WIREGUARD];
+        let all = objects.map(|object| fields_by_program(object.elf).unwrap());
+        all.into_iter().flatten().collect()
+    }
+
     #[test]
     fn every_hook_has_its_program_and_every_listed_field_is_read() {
-        let programs = fields_by_program(PROBES).unwrap();
+        let programs = programs();
         for signal in catalogue::signals() {
             let mut read = BTreeSet::new();
             for hook in signal.hooks.iter().copied().flatten() {
@@ -104,7 +139,7 @@ mod tests {
             .flat_map(|signal| signal.hooks.iter().copied().flatten())
             .map(|hook| hook.program)
             .collect();
-        for program in fields_by_program(PROBES).unwrap().keys() {
+        for program in programs().keys() {
             // `empty` is the benchmark's floor.
             assert!(
                 program == "empty" || hooked.contains(program.as_str()),

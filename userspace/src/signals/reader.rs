@@ -36,6 +36,7 @@ use crate::{
     kernel::{
         cgroup2,
         loader::{self, Availability, Loaded, Options},
+        object::NODE,
     },
 };
 
@@ -86,7 +87,7 @@ impl Reader {
         options: &Options,
         series: usize,
     ) -> anyhow::Result<Self> {
-        let (mut loaded, mut maps) = loader::load(wanted, options, |ebpf| {
+        let (mut loaded, mut maps) = loader::load(&NODE, wanted, options, |ebpf| {
             // Every cgroup has its slot before the first event.
             let mut maps = Maps::take(ebpf)?;
             maps.sched.assign(Cgroups::new(cgroup2::root()).living())?;

@@ -8,6 +8,7 @@ use kldtrace::{
     kernel::{
         btf::Btf,
         loader::{self, Availability, Options, VMLINUX_BTF},
+        object::NODE,
     },
 };
 use proptest::prelude::*;
@@ -97,7 +98,7 @@ fn btf_missing_every_traced_signal_says_so() {
             btf: path.clone(),
             ..Options::default()
         };
-        let (loaded, ()) = loader::load(&wanted, &options, |_| Ok(())).unwrap();
+        let (loaded, ()) = loader::load(&NODE, &wanted, &options, |_| Ok(())).unwrap();
         let mut absent = 0;
         for (signal, is) in &loaded.signals {
             match is {

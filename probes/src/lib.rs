@@ -1,0 +1,25 @@
+//! What the objects of probes share. Each object is loaded by itself, as what
+//! it watches comes and goes: `node` (the kernel proper), and one for each
+//! module.
+#![no_std]
+
+pub mod accounts;
+pub mod kernel;
+
+/// What every object needs once: a panic handler, and the licence.
+#[macro_export]
+macro_rules! object {
+    () => {
+        #[cfg(target_arch = "bpf")]
+        #[panic_handler]
+        fn panic(_info: &core::panic::PanicInfo) -> ! {
+            // Nothing here panics: the verifier would refuse the call.
+            loop {}
+        }
+
+        /// The kernel lends GPL-only helpers to programs that say so.
+        #[unsafe(link_section = "license")]
+        #[unsafe(no_mangle)]
+        static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    };
+}
