@@ -121,3 +121,34 @@ impl Histogram {
         (f64::from(index) / 8.0).exp2()
     }
 }
+
+/// A rare fact worth telling: a slow operation, a handshake, a drop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows by one for each event of this process; 0 until it is stored.
+    pub id: u64,
+    /// When it happened, in nanoseconds since 1970 (UTC).
+    pub time_ns: u64,
+    /// The group of signals that it belongs to: `zfs`.
+    pub subject: Cow<'static, str>,
+    /// What happened: `slow_operation`.
+    pub kind: Cow<'static, str>,
+    /// Labels from closed sets, as those of metrics: `dataset`, `op`.
+    pub labels: Vec<(Cow<'static, str>, Arc<str>)>,
+    /// What has no place in a metric: sizes, times, process ids, addresses.
+    pub fields: Vec<(Cow<'static, str>, Field)>,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// A value of an event's field. Times are in seconds, sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Field {
+    /// A whole number.
+    Integer(u64),
+    /// Any other number.
+    Float(f64),
+    /// Text.
+    Text(Arc<str>),
+}

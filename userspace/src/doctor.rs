@@ -11,6 +11,7 @@ use crate::{
         facts::{self, Fact},
         loader::{Availability, Loaded},
     },
+    signals::reader::Reader,
 };
 
 /// The whole report.
@@ -33,6 +34,9 @@ pub struct SignalReport {
     pub signal: String,
     /// Whether it is measured.
     pub available: bool,
+    /// Whether it will be as soon as its module is loaded.
+    #[serde(default)]
+    pub waiting: bool,
     /// The hooks in use; empty where it is read.
     pub hooks: Vec<String>,
     /// Why it is not measured.
@@ -57,23 +61,28 @@ pub struct ProgramReport {
 }
 
 impl Report {
-    /// Whether all that was asked for is measured.
+    /// Whether all that was asked for is measured, or waits for a module that
+    /// is not loaded: a node without ZFS lacks nothing.
     pub fn complete(&self) -> bool {
-        self.signals.iter().all(|signal| signal.available)
+        self.signals
+            .iter()
+            .all(|signal| signal.available || signal.waiting)
     }
 
     /// Looks at what is loaded, and measures it for `window` if the kernel
     /// keeps run-time statistics for this process (CAP_SYS_ADMIN).
-    pub fn make(loaded: &Loaded, kernel: &str, window: Duration) -> Self {
-        let measured = measure(loaded, window).unwrap_or_else(|error| {
+    pub fn make(reader: &Reader, kernel: &str, window: Duration) -> Self {
+        let objects = reader.loaded();
+        let measured = measure(&objects, window).unwrap_or_else(|error| {
             tracing::warn!(%error, "the programs' cost cannot be measured");
-            vec![f64::NAN; loaded.attached.len()]
+            vec![f64::NAN; objects.iter().map(|loaded| loaded.attached.len()).sum()]
         });
-        let programs = loaded
-            .attached
+        let attached = objects
             .iter()
+            .flat_map(|loaded| loaded.attached.iter().map(move |one| (loaded, one)));
+        let programs = attached
             .zip(measured)
-            .map(|(attached, nanoseconds)| ProgramReport {
+            .map(|((loaded, attached), nanoseconds)| ProgramReport {
                 program: attached.hook.program.to_owned(),
                 hook: attached.hook.attach.to_string(),
                 refused: attached
@@ -91,17 +100,15 @@ impl Report {
         Self {
             kernel: kernel.to_owned(),
             facts: facts::facts(),
-            signals: loaded
-                .signals
-                .iter()
+            signals: reader
+                .signals()
+                .into_iter()
                 .map(|(signal, is)| SignalReport {
                     signal: signal.name.to_owned(),
-                    available: *is == Availability::Available,
-                    hooks: hooks_in_use(signal, loaded),
-                    reason: match is {
-                        Availability::Available => None,
-                        Availability::Absent(reason) => Some(reason.clone()),
-                    },
+                    available: is == Availability::Available,
+                    waiting: matches!(is, Availability::Waiting(_)),
+                    hooks: hooks_in_use(signal, &objects),
+                    reason: is.reason().map(str::to_owned),
                     cost: signal.cost.as_str().to_owned(),
                 })
                 .collect(),
@@ -110,16 +117,16 @@ impl Report {
     }
 }
 
-fn hooks_in_use(signal: &Signal, loaded: &Loaded) -> Vec<String> {
+fn hooks_in_use(signal: &Signal, objects: &[&Loaded]) -> Vec<String> {
     let mut hooks: Vec<String> = signal
         .hooks
         .iter()
         .copied()
         .flatten()
         .filter(|hook| {
-            loaded
-                .attached
+            objects
                 .iter()
+                .flat_map(|loaded| &loaded.attached)
                 .any(|attached| attached.hook == **hook)
         })
         .map(|hook| hook.attach.to_string())

@@ -12,7 +12,10 @@ mod tcp;
 use kldtrace_abi::{block::Block, sched::Sched, tcp::Tcp};
 use kldtrace_exporters::model::{Kind, Unit};
 
-use crate::signals::{families::Emit, own::Facts};
+use crate::{
+    kernel::object::{NODE, ObjectFile, WIREGUARD, ZFS},
+    signals::{families::Emit, own::Facts},
+};
 
 /// What `kldtrace latency` and the configuration call a group of signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,13 +26,24 @@ pub enum Subject {
     Tcp,
     /// Block devices.
     Block,
+    /// OpenZFS.
+    Zfs,
+    /// WireGuard.
+    Wireguard,
     /// kldtrace itself.
     Own,
 }
 
 impl Subject {
     /// All subjects, in the order in which people see them.
-    pub const ALL: [Self; 4] = [Self::Sched, Self::Tcp, Self::Block, Self::Own];
+    pub const ALL: [Self; 6] = [
+        Self::Sched,
+        Self::Tcp,
+        Self::Block,
+        Self::Zfs,
+        Self::Wireguard,
+        Self::Own,
+    ];
 
     /// The name that people type and read.
     pub fn as_str(self) -> &'static str {
@@ -37,7 +51,18 @@ impl Subject {
             Self::Sched => "sched",
             Self::Tcp => "tcp",
             Self::Block => "block",
+            Self::Zfs => "zfs",
+            Self::Wireguard => "wireguard",
             Self::Own => "self",
+        }
+    }
+
+    /// The object of probes that its signals' programs are in.
+    pub fn object(self) -> &'static ObjectFile {
+        match self {
+            Self::Sched | Self::Tcp | Self::Block | Self::Own => &NODE,
+            Self::Zfs => &ZFS,
+            Self::Wireguard => &WIREGUARD,
         }
     }
 }
@@ -76,6 +101,10 @@ pub enum Attach {
     RawTp(&'static str),
     /// The return of a kernel function, with its arguments, by BPF trampoline.
     Fexit(&'static str),
+    /// The entry of a kernel function, by breakpoint or ftrace.
+    Kprobe(&'static str),
+    /// The return of a kernel function.
+    Kretprobe(&'static str),
     /// A cgroup hook on socket addresses, at the root of cgroup v2.
     CgroupSockAddr(&'static str),
 }
@@ -87,6 +116,8 @@ impl Attach {
             Self::TpBtf(_) => "tp_btf",
             Self::RawTp(_) => "raw_tp",
             Self::Fexit(_) => "fexit",
+            Self::Kprobe(_) => "kprobe",
+            Self::Kretprobe(_) => "kretprobe",
             Self::CgroupSockAddr(_) => "cgroup",
         }
     }
@@ -97,6 +128,8 @@ impl Attach {
             Self::TpBtf(name)
             | Self::RawTp(name)
             | Self::Fexit(name)
+            | Self::Kprobe(name)
+            | Self::Kretprobe(name)
             | Self::CgroupSockAddr(name) => name,
         }
     }

@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let wanted = selection::signals(&config);
             let reader = Reader::attach(&wanted, &selection::options(&config), 1)?;
             Report::make(
-                reader.loaded(),
+                &reader,
                 &own::kernel_release(),
                 crate::daemon::DOCTOR_WINDOW,
             )
@@ -123,7 +123,11 @@ fn table(report: &Report, color: bool, out: &mut dyn Write) -> std::io::Result<(
             writeln!(out, "  {name:<width$}  {word}  {:<6}  {hooks}", signal.cost)?;
         } else {
             let reason = signal.reason.as_deref().unwrap_or("unknown");
-            let word = paint(bad, "absent   ");
+            let word = if signal.waiting {
+                paint(AnsiColor::Yellow.on_default(), "waiting  ")
+            } else {
+                paint(bad, "absent   ")
+            };
             writeln!(
                 out,
                 "  {name:<width$}  {word}  because {}",
@@ -155,28 +159,26 @@ fn table(report: &Report, color: bool, out: &mut dyn Write) -> std::io::Result<(
             writeln!(out, "    instead of {}", harmless(refused))?;
         }
     }
+    writeln!(out, "\n{}", verdict(report, &paint))
+}
 
-    let absent = report
-        .signals
-        .iter()
-        .filter(|signal| !signal.available)
-        .count();
-    writeln!(out)?;
-    if absent == 0 {
-        writeln!(
-            out,
-            "{}",
-            paint(good, "All signals asked for are measured.")
-        )
-    } else {
-        let all = report.signals.len();
-        writeln!(
-            out,
-            "{}",
-            paint(
-                bad,
-                &format!("{absent} of {all} signals asked for are absent.")
-            )
-        )
+/// The last line: whether anything is missing that the configuration asks for.
+fn verdict(report: &Report, paint: &dyn Fn(Style, &str) -> String) -> String {
+    let signals = &report.signals;
+    let waiting = signals.iter().filter(|signal| signal.waiting).count();
+    let available = signals.iter().filter(|signal| signal.available).count();
+    let absent = signals.len() - available - waiting;
+    if absent > 0 {
+        let text = format!(
+            "{absent} of {} signals asked for are absent.",
+            signals.len()
+        );
+        return paint(AnsiColor::Red.on_default(), &text);
     }
+    let good = AnsiColor::Green.on_default();
+    if waiting == 0 {
+        return paint(good, "All signals asked for are measured.");
+    }
+    let text = "All signals asked for are measured, but those of modules that are not loaded";
+    format!("{} ({waiting}).", paint(good, text))
 }

@@ -19,7 +19,7 @@ use super::DaemonAddress;
 use crate::{
     catalogue::{self, Signal, Subject},
     config::{Config, LogFormat, units},
-    kernel::loader::Availability,
+    kernel::{loader::Availability, modules},
     selection,
     signals::reader::Reader,
     view::{
@@ -99,6 +99,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .filter(|shown| measured.iter().any(|family| family.name == shown.metric))
         .collect();
     if shown.is_empty() {
+        let module = signals.first().and_then(|s| s.subject.object().module);
+        if let Some(module) = module.filter(|module| modules::loading(module).is_none()) {
+            bail!("{target}: {}", modules::absent_because(module));
+        }
         bail!(
             "{target}: none of its signals is measured: kldtrace doctor says why; if the daemon's \
              configuration leaves them out, enable them there or use --attach"
@@ -216,7 +220,7 @@ fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Resul
         &selection::options(&config),
         usize::try_from(config.limits.series_per_family)?,
     )?;
-    for (signal, is) in &reader.loaded().signals {
+    for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) = is {
             writeln!(
                 std::io::stderr(),

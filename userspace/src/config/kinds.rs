@@ -69,6 +69,10 @@ words! {
         RawTp = "raw_tp",
         /// Return of a kernel function, by trampoline.
         Fexit = "fexit",
+        /// Entry of a kernel function.
+        Kprobe = "kprobe",
+        /// Return of a kernel function.
+        Kretprobe = "kretprobe",
         /// Cgroup hook on socket addresses.
         Cgroup = "cgroup",
     }

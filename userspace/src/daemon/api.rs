@@ -58,7 +58,7 @@ async fn doctor(State(shared): State<Shared>) -> Result<Json<Report>, Failure> {
     let report = shared
         .with(|reader| {
             reader.stats_are(true);
-            let report = Report::make(reader.loaded(), &own::kernel_release(), WINDOW);
+            let report = Report::make(reader, &own::kernel_release(), WINDOW);
             reader.stats_are(false);
             report
         })

@@ -12,6 +12,7 @@ use axum::{
 use kldtrace_exporters::prometheus;
 
 use super::Shared;
+use crate::signals::reader::Reader;
 
 /// What is answered there.
 pub fn router(shared: Shared) -> Router {
@@ -30,7 +31,14 @@ async fn index() -> impl IntoResponse {
 
 async fn health(State(shared): State<Shared>) -> Response {
     // Alive is who can read the probes, not who can answer.
-    match shared.with(|reader| reader.loaded().attached.len()).await {
+    let attached = |reader: &mut Reader| {
+        let objects = reader.loaded();
+        objects
+            .iter()
+            .map(|loaded| loaded.attached.len())
+            .sum::<usize>()
+    };
+    match shared.with(attached).await {
         Ok(programs) => format!("ok: {programs} programs attached\n").into_response(),
         Err(error) => unavailable(&error),
     }

@@ -148,15 +148,15 @@ fn start(config: &Config) -> anyhow::Result<Reader> {
         config.limits.series_per_family as usize,
     )?;
     reader.set_node(&config.node_name());
-    let loaded = reader.loaded();
-    for (signal, is) in &loaded.signals {
+    for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) = is {
             tracing::warn!(signal = signal.name, %reason, "signal absent");
         }
     }
+    let objects = reader.loaded();
     tracing::info!(
-        programs = loaded.attached.len(),
-        milliseconds = loaded.took.as_millis(),
+        programs = objects.iter().map(|one| one.attached.len()).sum::<usize>(),
+        milliseconds = objects.iter().map(|one| one.took.as_millis()).sum::<u128>(),
         "attached"
     );
     // The kernel's types took megabytes while programs were loaded.

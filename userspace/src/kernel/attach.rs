@@ -1,15 +1,16 @@
 //! Attaching one hook after another, and the reasons of those that fail.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     fs::File,
+    os::fd::AsFd as _,
 };
 
 use anyhow::Context as _;
 use aya::{
     Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, ProgramError, RawTracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, KProbe, ProgramError, RawTracePoint,
     },
 };
 
@@ -17,8 +18,12 @@ use super::{
     cgroup2,
     loader::{Attached, Options},
     plan::Offsets,
+    returns::ReturnProbe,
 };
 use crate::catalogue::{Attach, Hook};
+
+/// There when the kernel has kprobes.
+const KPROBE_SOURCE: &str = "/sys/bus/event_source/devices/kprobe/type";
 
 /// One attempt at attaching everything.
 pub(super) struct Turn<'a> {
@@ -27,8 +32,10 @@ pub(super) struct Turn<'a> {
     offsets: &'a Offsets,
     switchable: BTreeSet<&'a str>,
     options: &'a Options,
-    /// Programs tried, so that each is loaded and attached once.
-    done: BTreeMap<&'static str, Result<(), String>>,
+    /// Hooks tried, so that each is attached once.
+    done: HashMap<Hook, Result<(), String>>,
+    /// Return probes that are attached, by program.
+    pub(super) returns: Vec<(&'static str, ReturnProbe)>,
 }
 
 impl<'a> Turn<'a> {
@@ -45,7 +52,8 @@ impl<'a> Turn<'a> {
             offsets,
             switchable,
             options,
-            done: BTreeMap::new(),
+            done: HashMap::new(),
+            returns: Vec::new(),
         }
     }
 
@@ -57,9 +65,9 @@ impl<'a> Turn<'a> {
     ) -> Result<Option<Attached>, String> {
         let mut refused = Vec::new();
         for hook in candidates {
-            let before = self.done.get(hook.program).cloned();
+            let before = self.done.get(hook).cloned();
             let result = before.clone().unwrap_or_else(|| self.attach(hook));
-            self.done.insert(hook.program, result.clone());
+            self.done.insert(*hook, result.clone());
             match result {
                 Ok(()) if before.is_some() => return Ok(None),
                 Ok(()) => {
@@ -115,6 +123,19 @@ impl<'a> Turn<'a> {
                 program.load(name, types?)?;
                 program.attach()?;
             }
+            (Attach::Kprobe(name), program) => {
+                let program: &mut KProbe = program.try_into()?;
+                load_once(program)?;
+                program
+                    .attach(name, 0)
+                    .map_err(|error| no_function(error, name))?;
+            }
+            (Attach::Kretprobe(name), program) => {
+                let program: &mut KProbe = program.try_into()?;
+                load_once(program)?;
+                let probe = ReturnProbe::attach(program.fd()?.as_fd(), name)?;
+                self.returns.push((hook.program, probe));
+            }
             (Attach::CgroupSockAddr(_), program) => {
                 let root = cgroup2::root().context("no cgroup v2 hierarchy is mounted")?;
                 let root = File::open(&root).with_context(|| root.display().to_string())?;
@@ -127,6 +148,25 @@ impl<'a> Turn<'a> {
         }
         Ok(())
     }
+}
+
+/// A probe may sit at several functions.
+fn load_once(program: &mut KProbe) -> Result<(), ProgramError> {
+    match program.fd() {
+        Ok(_) => Ok(()),
+        Err(_) => program.load(),
+    }
+}
+
+/// What most often goes wrong with a kprobe, in plain words.
+fn no_function(error: ProgramError, name: &str) -> anyhow::Error {
+    let absent = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
+        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .any(|e| e.raw_os_error() == Some(libc::ENOENT));
+    if absent && std::path::Path::new(KPROBE_SOURCE).exists() {
+        return anyhow::anyhow!("no function {name} in this kernel");
+    }
+    error.into()
 }
 
 /// The reason in one line: the verifier's log, pages of it, goes to the log.

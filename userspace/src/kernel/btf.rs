@@ -6,7 +6,7 @@
 //! this one borrows the file's bytes and keeps one `u32` for each type.
 //! Format: <https://docs.kernel.org/bpf/btf.html>
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 /// Why BTF could not be read or a field not be found.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,17 @@ pub enum BtfError {
     /// The kernel has no such structure.
     #[error("no struct {0} in this kernel's BTF")]
     NoStruct(String),
+    /// Neither has the kernel, nor is there BTF of the module.
+    #[error(
+        "no struct {of}: the module {module} has no BTF (no /sys/kernel/btf/{module}): \
+         cp /sys/kernel/btf/vmlinux /lib/modules/$(uname -r)/build/ and build the module again"
+    )]
+    NoModuleTypes {
+        /// The structure.
+        of: String,
+        /// The module.
+        module: &'static str,
+    },
     /// The structure has no such field.
     #[error("no field {field} in struct {of}")]
     NoField {
@@ -51,12 +62,21 @@ const TRANSPARENT: [u32; 5] = [KIND_TYPEDEF, 9, 10, 11, 18];
 /// The types of one BTF file.
 pub struct Btf {
     bytes: Vec<u8>,
-    /// Where each type's header begins; type 0 is void.
+    /// Where each type's header begins; type 0 is void, and stands in front of
+    /// a module's types too.
     types: Vec<u32>,
     strings: usize,
+    strings_length: u32,
+    /// What a module's types continue: their ids and the offsets of their
+    /// strings begin where the kernel's end.
+    base: Option<Arc<Btf>>,
+    /// A module whose types should be here and are not.
+    lacks: Option<&'static str>,
 }
 
 struct Header<'a> {
+    /// The file that it lies in.
+    bytes: &'a [u8],
     name: &'a str,
     kind: u32,
     vlen: usize,
@@ -68,6 +88,12 @@ struct Header<'a> {
     body: usize,
 }
 
+impl Header<'_> {
+    fn word(&self, at: usize) -> Result<u32, BtfError> {
+        read_u32(self.bytes, at)
+    }
+}
+
 impl Btf {
     /// Reads a BTF file, usually `/sys/kernel/btf/vmlinux`.
     pub fn from_file(path: &Path) -> Result<Self, BtfError> {
@@ -76,6 +102,21 @@ impl Btf {
             source,
         })?;
         Self::parse(bytes)
+    }
+
+    /// Reads a module's BTF file, usually `/sys/kernel/btf/MODULE`, whose
+    /// types continue the kernel's.
+    pub fn from_module_file(path: &Path, base: Arc<Self>) -> Result<Self, BtfError> {
+        let mut btf = Self::from_file(path)?;
+        btf.base = Some(base);
+        Ok(btf)
+    }
+
+    /// Says, where a structure is not found, that this module has no types.
+    #[must_use]
+    pub fn without(mut self, module: &'static str) -> Self {
+        self.lacks = Some(module);
+        self
     }
 
     /// Indexes BTF bytes; every length is checked against what is there.
@@ -92,10 +133,14 @@ impl Btf {
         if end > bytes.len() || strings > bytes.len() {
             return Err(BtfError::Malformed(bytes.len()));
         }
+        let strings_length = read_u32(&bytes, 20)?;
         let mut btf = Self {
             bytes,
             types: vec![u32::MAX],
             strings,
+            strings_length,
+            base: None,
+            lacks: None,
         };
         let mut next = first;
         while next < end {
@@ -153,29 +198,54 @@ impl Btf {
     /// The value of an enumerator, whichever enum it is in; `None`: there is
     /// none of that name.
     pub fn enumerator(&self, name: &str) -> Result<Option<u32>, BtfError> {
-        for id in 1..self.types.len() as u32 {
+        for id in self.ids() {
             let header = self.header(id)?;
             if header.kind != KIND_ENUM {
                 continue;
             }
             for i in 0..header.vlen {
                 let at = header.body + i * 8;
-                if self.string(read_u32(&self.bytes, at)?)? == name {
-                    return read_u32(&self.bytes, at + 4).map(Some);
+                if self.string(header.word(at)?)? == name {
+                    return header.word(at + 4).map(Some);
                 }
             }
         }
-        Ok(None)
+        match &self.base {
+            Some(base) => base.enumerator(name),
+            None => Ok(None),
+        }
     }
 
     fn find(&self, name: &str, kinds: &[u32]) -> Result<u32, BtfError> {
-        for id in 1..self.types.len() as u32 {
+        for id in self.ids() {
             let header = self.header(id)?;
             if header.name == name && kinds.contains(&header.kind) {
                 return Ok(id);
             }
         }
-        Err(BtfError::NoStruct(name.to_owned()))
+        match &self.base {
+            Some(base) => base.find(name, kinds),
+            None => Err(match self.lacks {
+                Some(module) => BtfError::NoModuleTypes {
+                    of: name.to_owned(),
+                    module,
+                },
+                None => BtfError::NoStruct(name.to_owned()),
+            }),
+        }
+    }
+
+    /// Types of the base, with void.
+    fn first_id(&self) -> u32 {
+        self.base
+            .as_ref()
+            .map_or(1, |base| base.first_id() + base.types.len() as u32 - 1)
+    }
+
+    /// The ids of this file's own types.
+    fn ids(&self) -> std::ops::Range<u32> {
+        let first = self.first_id();
+        first..first + self.types.len() as u32 - 1
     }
 
     /// Byte offset and type of a member, looking through anonymous ones.
@@ -187,9 +257,9 @@ impl Btf {
         }
         for i in 0..header.vlen {
             let at = header.body + i * 12;
-            let member_name = self.string(read_u32(&self.bytes, at)?)?;
-            let member_type = read_u32(&self.bytes, at + 4)?;
-            let packed = read_u32(&self.bytes, at + 8)?;
+            let member_name = self.string(header.word(at)?)?;
+            let member_type = header.word(at + 4)?;
+            let packed = header.word(at + 8)?;
             let (bits, bitfield) = if header.flag {
                 (packed & 0x00ff_ffff, packed >> 24 != 0)
             } else {
@@ -225,12 +295,19 @@ impl Btf {
     }
 
     fn header(&self, id: u32) -> Result<Header<'_>, BtfError> {
-        let at = match self.types.get(id as usize) {
+        let first = self.first_id();
+        if let Some(base) = &self.base
+            && id < first
+        {
+            return base.header(id);
+        }
+        let at = match self.types.get((id.wrapping_sub(first) + 1) as usize) {
             Some(&at) if id != 0 => at as usize,
             _ => return Err(BtfError::Malformed(id as usize)),
         };
         let info = read_u32(&self.bytes, at + 4)?;
         Ok(Header {
+            bytes: &self.bytes,
             name: self.string(read_u32(&self.bytes, at)?)?,
             kind: info >> 24 & 0x1f,
             vlen: (info & 0xffff) as usize,
@@ -255,6 +332,13 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> Result<&str, BtfError> {
+        let mut offset = offset;
+        if let Some(base) = &self.base {
+            if offset < base.strings_length {
+                return base.string(offset);
+            }
+            offset -= base.strings_length;
+        }
         let start = self.strings + offset as usize;
         let rest = self.bytes.get(start..).ok_or(BtfError::Malformed(start))?;
         let end = rest.iter().position(|&b| b == 0);

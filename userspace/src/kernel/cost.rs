@@ -39,15 +39,15 @@ fn value(text: &str, key: &str) -> u64 {
 ///
 /// # Errors
 /// When the kernel refuses to keep statistics.
-pub fn measure(loaded: &Loaded, window: Duration) -> anyhow::Result<Vec<f64>> {
-    let before = run_times(loaded);
+pub fn measure(objects: &[&Loaded], window: Duration) -> anyhow::Result<Vec<f64>> {
+    let before = run_times(objects);
     let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
     let until = Instant::now() + window;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         std::thread::sleep(left);
     }
     drop(statistics);
-    let after = run_times(loaded);
+    let after = run_times(objects);
     Ok(before
         .iter()
         .zip(&after)
@@ -59,12 +59,12 @@ pub fn measure(loaded: &Loaded, window: Duration) -> anyhow::Result<Vec<f64>> {
         .collect())
 }
 
-fn run_times(loaded: &Loaded) -> Vec<(Duration, u64)> {
-    loaded
-        .attached
+fn run_times(objects: &[&Loaded]) -> Vec<(Duration, u64)> {
+    objects
         .iter()
+        .flat_map(|loaded| loaded.attached.iter().map(move |one| (loaded, one)))
         .map(
-            |attached| match loaded.program_info(attached.hook.program) {
+            |(loaded, attached)| match loaded.program_info(attached.hook.program) {
                 Some(info) => (info.run_time(), info.run_count()),
                 None => (Duration::ZERO, 0),
             },

@@ -14,20 +14,23 @@ use aya::{
     programs::{BtfTracePoint, ProgramInfo},
 };
 use aya_log::EbpfLogger;
-use kldtrace_abi::{block, sched, tcp};
 use log::Log;
 
 use super::{
     attach::Turn,
     btf::{Btf, BtfError},
-    cost,
+    cost, modules,
     object::{NODE, ObjectFile, fields_by_program},
     plan::{self, Offsets},
+    returns::{Profile, ReturnProbe, remove_left_behind},
+    sizes::map_sizes,
 };
 use crate::catalogue::{Hook, Signal};
 
 /// Where the running kernel keeps its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Where it keeps that of its modules.
+pub const MODULE_BTF: &str = "/sys/kernel/btf";
 
 /// What to load and within which limits.
 #[derive(Clone, Debug)]
@@ -42,6 +45,10 @@ pub struct Options {
     pub diagnostics: bool,
     /// The BTF file to resolve fields from.
     pub btf: PathBuf,
+    /// What the configuration tells the probes, by the name of the setting.
+    pub settings: Vec<(&'static str, u64)>,
+    /// The folder with a BTF file for each module.
+    pub module_btf: PathBuf,
 }
 
 impl Default for Options {
@@ -52,6 +59,8 @@ impl Default for Options {
             avoid: Vec::new(),
             diagnostics: false,
             btf: VMLINUX_BTF.into(),
+            settings: Vec::new(),
+            module_btf: MODULE_BTF.into(),
         }
     }
 }
@@ -72,6 +81,18 @@ pub enum Availability {
     Available,
     /// It is not, because.
     Absent(String),
+    /// It will be when its module is loaded.
+    Waiting(String),
+}
+
+impl Availability {
+    /// Why it is not measured now.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Available => None,
+            Self::Absent(reason) | Self::Waiting(reason) => Some(reason),
+        }
+    }
 }
 
 /// The loaded probes. Dropping it detaches them.
@@ -80,6 +101,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// What the probes tell, where diagnostics are on.
     diagnostics: Option<EbpfLogger<&'static dyn Log>>,
+    /// What is attached at returns of functions, by program.
+    returns: Vec<(&'static str, ReturnProbe)>,
     /// What is attached.
     pub attached: Vec<Attached>,
     /// What came of each signal that was asked for, in catalogue order.
@@ -89,13 +112,6 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Whether a signal is measured.
-    pub fn has(&self, name: &str) -> bool {
-        self.signals
-            .iter()
-            .any(|(signal, is)| signal.name == name && *is == Availability::Available)
-    }
-
     /// Passes on to the log what the probes have told.
     pub fn flush_diagnostics(&mut self) {
         if let Some(diagnostics) = &mut self.diagnostics {
@@ -104,9 +120,20 @@ impl Loaded {
     }
 
     /// Runs of an attached program that the kernel left out.
-    pub fn program_misses(&self, program: &str) -> Option<u64> {
+    pub fn program_misses(&self, program: &str, profile: &Profile) -> Option<u64> {
+        let returns = self.returns.iter().filter(|(name, _)| *name == program);
+        let missed: u64 = returns.map(|(_, probe)| probe.missed(profile)).sum();
         let program = self.ebpf.program(program)?;
-        cost::program_misses(&program.fd().ok()?.as_fd()).ok()
+        let recursions = cost::program_misses(&program.fd().ok()?.as_fd()).ok()?;
+        Some(recursions + missed)
+    }
+
+    /// The attached programs, each once: one may sit at several hooks.
+    pub fn programs(&self) -> Vec<&'static str> {
+        let mut programs: Vec<_> = self.attached.iter().map(|one| one.hook.program).collect();
+        programs.sort_unstable();
+        programs.dedup();
+        programs
     }
 
     /// The kernel's account of an attached program.
@@ -129,9 +156,10 @@ pub fn load<M>(
     prepare: impl Fn(&mut Ebpf) -> anyhow::Result<M>,
 ) -> anyhow::Result<(Loaded, M)> {
     let started = Instant::now();
-    let btf = Btf::from_file(&options.btf);
+    remove_left_behind();
+    let btf = modules::types(object, options);
     let offsets = Offsets::resolve(fields_by_program(object.elf)?, &btf);
-    let numbers = Numbers::new(&btf);
+    let numbers = Numbers::new(object, &btf);
     drop(btf);
     // aya needs the kernel's types for typed programs; they are dropped when
     // all is attached.
@@ -178,7 +206,8 @@ pub fn load<M>(
         for signal in &enabled {
             let missing = failed.iter().find(|(hook, _)| signal.hooks.contains(hook));
             if let Some((_, reason)) = missing {
-                again |= signal.switch.is_some();
+                // Of a pair of hooks, one must not go on without the other.
+                again |= signal.switch.is_some() || signal.hooks.len() > 1;
                 absent.insert(signal.name, reason.clone());
             }
         }
@@ -198,6 +227,7 @@ pub fn load<M>(
             let loaded = Loaded {
                 ebpf: turn.ebpf,
                 diagnostics,
+                returns: turn.returns,
                 attached,
                 signals,
                 took: started.elapsed(),
@@ -211,7 +241,10 @@ pub fn load<M>(
 struct Numbers(Vec<(&'static str, u64)>);
 
 impl Numbers {
-    fn new(btf: &Result<Btf, BtfError>) -> Self {
+    fn new(object: &ObjectFile, btf: &Result<Btf, BtfError>) -> Self {
+        if object.module.is_some() {
+            return Self(Vec::new());
+        }
         let arguments = |tracepoint| {
             btf.as_ref()
                 .ok()
@@ -259,6 +292,7 @@ fn load_object(
 ) -> anyhow::Result<Ebpf> {
     let mut globals: Vec<(&str, u64)> = offsets.globals().collect();
     globals.extend(&numbers.0);
+    globals.extend(&options.settings);
     globals.extend(
         enabled
             .iter()
@@ -274,10 +308,6 @@ fn load_object(
     let sizes = map_sizes(enabled, options.map_memory, cpus()?);
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);
-        if *name == "SCHED" {
-            loader.map_max_entries("SLOTS", *entries);
-            loader.map_max_entries("FREE_SLOTS", *entries);
-        }
     }
     loader.map_max_entries("EVENTS", options.event_buffer);
     if !options.diagnostics {
@@ -311,48 +341,6 @@ pub fn cpus() -> anyhow::Result<u64> {
         anyhow::Error::new(error).context(format!("cannot count the CPUs in {path}"))
     })?;
     Ok(cpus as u64)
-}
-
-/// Memory of one remembered socket: key, value and the kernel's own part of a
-/// hash element (kernel/bpf/hashtab.c: `struct htab_elem`) with its bucket.
-const SOCKET: u64 = 8 + size_of::<tcp::Socket>() as u64 + 64;
-
-/// Entries for each map: the memory shared out by how much each subject needs,
-/// and one entry for a map that nobody asked for.
-fn map_sizes(enabled: &[&'static Signal], memory: u64, cpus: u64) -> Vec<(&'static str, u32)> {
-    // Per-CPU values are there once for each CPU, sockets once.
-    let maps = [
-        (
-            "SCHED",
-            "sched.",
-            size_of::<sched::Sched>() as u64 * cpus,
-            50,
-        ),
-        ("TCP", "tcp.", size_of::<tcp::Tcp>() as u64 * cpus, 30),
-        ("SOCKETS", "tcp.", SOCKET, 10),
-        (
-            "BLOCK",
-            "block.",
-            size_of::<block::Block>() as u64 * cpus,
-            10,
-        ),
-    ];
-    let used = |prefix: &str| {
-        enabled
-            .iter()
-            .any(|signal| signal.name.starts_with(prefix) && !signal.hooks.is_empty())
-    };
-    let shares: u64 = maps.iter().filter(|map| used(map.1)).map(|map| map.3).sum();
-    maps.into_iter()
-        .map(|(map, prefix, size, share)| {
-            let entries = if used(prefix) {
-                (memory * share / shares / size).clamp(16, 1 << 20)
-            } else {
-                1
-            };
-            (map, entries as u32)
-        })
-        .collect()
 }
 
 /// The empty program, attached: the benchmark's floor.

@@ -6,5 +6,8 @@ pub mod cgroup2;
 pub mod cost;
 pub mod facts;
 pub mod loader;
+pub mod modules;
 pub mod object;
 pub mod plan;
+pub mod returns;
+mod sizes;

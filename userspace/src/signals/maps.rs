@@ -154,7 +154,10 @@ where
 {
     /// Takes the map from the loaded object and makes the account that takes
     /// what finds no room.
-    fn take(ebpf: &mut Ebpf, name: &str, other: K) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no such map.
+    pub(super) fn take(ebpf: &mut Ebpf, name: &str, other: K) -> anyhow::Result<Self> {
         let map = ebpf
             .take_map(name)
             .with_context(|| format!("no map {name} in the object file"))?;
@@ -232,7 +235,30 @@ pub struct Maps {
     pub block: AccountMap<BlockKey, Block>,
     /// Sockets that are remembered, by address.
     pub sockets: Sockets,
-    losses: PerCpuArray<MapData, u64>,
+    /// What the node's probes lost.
+    pub losses: Losses,
+}
+
+/// What the probes of an object lost.
+pub struct Losses(PerCpuArray<MapData, u64>);
+
+impl Losses {
+    /// Takes the map out of the loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let map = ebpf.take_map("LOSSES").context("no map LOSSES")?;
+        Ok(Self(map.try_into()?))
+    }
+
+    /// Losses in the kernel since attach.
+    pub fn read(&self) -> Result<Vec<(Loss, u64)>, MapError> {
+        Loss::ALL
+            .into_iter()
+            .map(|loss| {
+                let values = self.0.get(&(loss as u32), 0)?;
+                Ok((loss, values.iter().sum()))
+            })
+            .collect()
+    }
 }
 
 /// The map of sockets in flight: only its fullness is of interest here.
@@ -267,24 +293,12 @@ impl Sockets {
 impl Maps {
     /// Takes the maps out of the loaded object.
     pub fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        let losses = ebpf.take_map("LOSSES").context("no map LOSSES")?;
         Ok(Self {
             sched: SlotMap::take(ebpf)?,
             tcp: AccountMap::take(ebpf, "TCP", TcpKey::OTHER)?,
             block: AccountMap::take(ebpf, "BLOCK", BlockKey::OTHER)?,
             sockets: Sockets::take(ebpf)?,
-            losses: losses.try_into()?,
+            losses: Losses::take(ebpf)?,
         })
-    }
-
-    /// Losses in the kernel since attach.
-    pub fn losses(&self) -> Result<Vec<(Loss, u64)>, MapError> {
-        Loss::ALL
-            .into_iter()
-            .map(|loss| {
-                let values = self.losses.get(&(loss as u32), 0)?;
-                Ok((loss, values.iter().sum()))
-            })
-            .collect()
     }
 }

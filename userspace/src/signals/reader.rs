@@ -3,75 +3,36 @@
 mod facts;
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-use aya::maps::{MapData, RingBuf};
-use kldtrace_abi::{
-    OTHER,
-    block::{Block, BlockKey, Op},
-    histogram::Histogram,
-    loss::Loss,
-    sched::Sched,
-    tcp::{Tcp, TcpKey},
-};
-use kldtrace_exporters::model::Family;
+use kldtrace_abi::histogram::Histogram;
+use kldtrace_exporters::model::{Event, Family};
 
-use super::{
-    cgroups::Cgroups,
-    devices::Devices,
-    families::{from_accounts, from_facts},
-    maps::{AccountMap, Maps, Sum},
-    own,
-    table::{Entry, Table},
-};
+use super::{families::from_facts, module::Slot, node::Node, own};
 use crate::{
     catalogue::{Numbers, Signal},
-    collect::listen::Listeners,
     kernel::{
-        cgroup2,
-        loader::{self, Availability, Loaded, Options},
+        loader::{Availability, Loaded, Options},
         object::NODE,
     },
 };
 
-/// The value of a label whose series found no room of their own.
-pub const OTHER_LABEL: &str = "other";
-
-/// Removed cgroups whose TCP accounts may wait for the next scrape.
-const REMOVED: u64 = 64;
-
-/// Labels of the TCP accounts.
-type TcpLabels = (Arc<str>, Arc<str>, &'static str);
-/// Labels of the block accounts.
-type BlockLabels = (Arc<str>, &'static str);
+/// Events that wait for somebody to take them.
+const EVENTS: usize = 1000;
 
 /// Reads what the probes count.
 pub struct Reader {
-    loaded: Loaded,
-    maps: Maps,
-    events: RingBuf<MapData>,
-    cgroups: Cgroups,
-    devices: Devices,
-    listeners: Listeners,
-    sched: Table<Arc<str>, Sched>,
-    tcp: Table<TcpLabels, Tcp>,
-    block: Table<BlockLabels, Block>,
-    entries: [u64; 3],
-    /// Cgroups removed since the TCP accounts were read.
-    removed: u64,
-    events_lost: u64,
-    /// Switches of tasks whose cgroup had no slot, when slots were last given
-    /// to those without.
-    homeless: u64,
+    node: Node,
+    modules: Vec<Slot>,
+    events: VecDeque<Event>,
     stats_time: Duration,
     stats_since: Option<Instant>,
-    node: Arc<str>,
+    name: Arc<str>,
     scrapes: Box<Histogram>,
     kernel: Arc<str>,
 }
@@ -81,104 +42,82 @@ impl Reader {
     /// for each subject.
     ///
     /// # Errors
-    /// What [`loader::load`] says.
+    /// What [`crate::kernel::loader::load`] says.
     pub fn attach(
         wanted: &[&'static Signal],
         options: &Options,
         series: usize,
     ) -> anyhow::Result<Self> {
-        let (mut loaded, mut maps) = loader::load(&NODE, wanted, options, |ebpf| {
-            // Every cgroup has its slot before the first event.
-            let mut maps = Maps::take(ebpf)?;
-            maps.sched.assign(Cgroups::new(cgroup2::root()).living())?;
-            Ok(maps)
-        })?;
-        let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
-        let other: Arc<str> = OTHER_LABEL.into();
-        // And again, for those made just before the probe of cgroup_mkdir.
-        let cgroups = Cgroups::new(cgroup2::root());
-        maps.sched.assign(cgroups.living())?;
+        let of_node: Vec<_> = wanted
+            .iter()
+            .filter(|signal| std::ptr::eq(signal.subject.object(), &raw const NODE))
+            .copied()
+            .collect();
+        let node = Node::attach(&of_node, options, series)?;
+        let modules = super::modules(series);
         Ok(Self {
-            maps,
-            events: events.try_into()?,
-            cgroups,
-            devices: Devices::default(),
-            listeners: Listeners::new(),
-            sched: Table::new(series, other.clone()),
-            tcp: Table::new(series, (other.clone(), "".into(), "")),
-            block: Table::new(series, (other, Op::Other.as_str())),
-            entries: [0; 3],
-            removed: 0,
-            events_lost: 0,
-            homeless: 0,
+            node,
+            modules: modules
+                .into_iter()
+                .map(|module| Slot::new(module, wanted, options))
+                .collect(),
+            events: VecDeque::new(),
             stats_time: Duration::ZERO,
             stats_since: None,
-            node: "".into(),
+            name: "".into(),
             scrapes: Box::new(Histogram::EMPTY),
             kernel: own::kernel_release(),
-            loaded,
         })
     }
 
-    /// What is loaded: for `doctor`.
-    pub fn loaded(&self) -> &Loaded {
-        &self.loaded
+    /// What is loaded, an object after the other.
+    pub fn loaded(&self) -> Vec<&Loaded> {
+        let modules = self.modules.iter();
+        let modules = modules.filter_map(|slot| slot.module().loaded());
+        [self.node.loaded()].into_iter().chain(modules).collect()
+    }
+
+    /// What came of each signal that was asked for.
+    pub fn signals(&self) -> Vec<(&'static Signal, Availability)> {
+        let mut signals = self.node.loaded().signals.clone();
+        signals.extend(self.modules.iter().flat_map(Slot::signals));
+        signals
+    }
+
+    /// Whether a signal is measured.
+    pub fn has(&self, name: &str) -> bool {
+        self.signals()
+            .iter()
+            .any(|(signal, is)| signal.name == name && *is == Availability::Available)
     }
 
     /// A descriptor of the ring buffer: readable when there are events.
     pub fn events_fd(&self) -> io::Result<OwnedFd> {
-        self.events.as_fd().try_clone_to_owned()
+        self.node.events_fd()
     }
 
-    /// Takes in the events that are there. If some were lost, the cgroups are
-    /// read anew.
+    /// Takes in the events that are there, and follows the coming and going
+    /// of modules.
     ///
     /// # Errors
     /// When the kernel refuses a map.
     pub fn drain(&mut self) -> anyhow::Result<()> {
-        self.loaded.flush_diagnostics();
-        while let Some(event) = self.events.next() {
-            if let Some(removed) = self.cgroups.event(&event) {
-                self.removed += 1;
-                let unit = unit(&self.cgroups, removed).0;
-                if let Some(account) = self.maps.sched.retire(removed)? {
-                    self.sched.keep(unit, &account);
-                }
-            }
+        self.node.drain()?;
+        for slot in &mut self.modules {
+            slot.follow();
+            let node = &self.node;
+            self.events.extend(slot.drain(&|cgroup| node.unit(cgroup))?);
         }
-        if self.removed > REMOVED {
-            // Else their TCP accounts would fill the map until the next scrape.
-            self.read_tcp()?;
-        }
-        let released = self.maps.sched.release()?;
-        let room = !released.is_empty();
-        for (cgroup, late) in released {
-            self.sched.keep(unit(&self.cgroups, cgroup).0, &late);
-        }
-        let homeless = self.loss(Loss::SchedSeries);
-        if room && homeless != self.homeless {
-            self.homeless = homeless;
-            self.maps.sched.assign(self.cgroups.living())?;
-        }
-        let lost = self.loss(Loss::Event);
-        if lost != self.events_lost {
-            self.events_lost = lost;
-            self.rescan()?;
+        // Without anybody who takes them, the newest are of use.
+        while self.events.len() > EVENTS {
+            self.events.pop_front();
         }
         Ok(())
     }
 
-    fn rescan(&mut self) -> anyhow::Result<()> {
-        self.cgroups.rescan();
-        Ok(self.maps.sched.assign(self.cgroups.living())?)
-    }
-
-    fn loss(&self, which: Loss) -> u64 {
-        let losses = self.maps.losses().unwrap_or_default();
-        losses
-            .iter()
-            .find(|(loss, _)| *loss == which)
-            .map_or(0, |(_, count)| *count)
+    /// The events since the last call, oldest first.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.events.drain(..).collect()
     }
 
     /// The kernel begins or ceases to keep run-time statistics for us.
@@ -191,7 +130,7 @@ impl Reader {
 
     /// The name of this node in what is exported.
     pub fn set_node(&mut self, node: &str) {
-        self.node = node.into();
+        self.name = node.into();
     }
 
     /// Time that a scrape took.
@@ -208,167 +147,26 @@ impl Reader {
     pub fn families(&mut self, wanted: impl Fn(&Signal) -> bool) -> anyhow::Result<Vec<Family>> {
         self.drain()?;
         let signals: Vec<&'static Signal> = self
-            .loaded
+            .node
+            .loaded()
             .signals
             .iter()
             .filter(|(signal, is)| *is == Availability::Available && wanted(signal))
             .map(|(signal, _)| *signal)
             .collect();
-        let reads = |kind: fn(&Numbers) -> bool| signals.iter().any(|s| kind(&s.numbers));
-        let facts = reads(|n| matches!(n, Numbers::Facts(_)));
-        let sched = if facts || reads(|n| matches!(n, Numbers::Sched(_))) {
-            self.read_sched()?
-        } else {
-            HashMap::new()
-        };
-        let tcp = if facts || reads(|n| matches!(n, Numbers::Tcp(_))) {
-            self.read_tcp()?
-        } else {
-            HashMap::new()
-        };
-        let block = if facts || reads(|n| matches!(n, Numbers::Block(_))) {
-            self.read_block()?
-        } else {
-            HashMap::new()
-        };
-        let facts = facts.then(|| self.facts()).transpose()?;
-        Ok(signals
-            .into_iter()
-            .filter_map(|signal| {
-                Some(match signal.numbers {
-                    Numbers::Sched(numbers) => {
-                        from_accounts(signal, &sched, |unit| vec![unit.clone()], numbers)
-                    }
-                    Numbers::Tcp(numbers) => from_accounts(
-                        signal,
-                        &tcp,
-                        |(unit, interface, family)| {
-                            vec![unit.clone(), interface.clone(), (*family).into()]
-                        },
-                        numbers,
-                    ),
-                    Numbers::Block(numbers) => from_accounts(
-                        signal,
-                        &block,
-                        |(device, op)| vec![device.clone(), (*op).into()],
-                        numbers,
-                    ),
-                    Numbers::Facts(numbers) => from_facts(signal, facts.as_ref()?, numbers),
-                })
-            })
-            .collect())
-    }
-
-    fn read_sched(&mut self) -> anyhow::Result<HashMap<Arc<str>, Box<Sched>>> {
-        let accounts = self.maps.sched.read()?;
-        self.entries[0] = accounts.len() as u64 - 1;
-        self.learn(accounts.keys().copied())?;
-        let mut entries = Vec::with_capacity(accounts.len());
-        for (id, account) in accounts {
-            let (unit, gone) = unit(&self.cgroups, id);
-            if gone {
-                // Its event was lost: the rescan found out.
-                if let Some(account) = self.maps.sched.retire(id)? {
-                    self.sched.keep(unit, &account);
-                }
-            } else {
-                entries.push(Entry {
-                    labels: unit,
-                    account,
-                    gone,
-                });
-            }
+        let own = |signal: &&&'static Signal| matches!(signal.numbers, Numbers::Facts(_));
+        let facts = signals.iter().any(|signal| own(&signal));
+        let mut families = self.node.families(&signals, facts)?;
+        for slot in &mut self.modules {
+            families.extend(slot.families(&wanted)?);
         }
-        Ok(self.sched.sum(entries))
-    }
-
-    fn read_tcp(&mut self) -> anyhow::Result<HashMap<TcpLabels, Box<Tcp>>> {
-        let accounts = self.maps.tcp.read()?;
-        self.removed = 0;
-        self.entries[1] = accounts.len() as u64;
-        self.learn(accounts.keys().map(|key| key.cgroup))?;
-        let cgroups = &self.cgroups;
-        Ok(sum(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
-            let (unit, gone) = unit(cgroups, key.cgroup);
-            ((unit, interface(key), family(key)), gone)
-        }))
-    }
-
-    fn read_block(&mut self) -> anyhow::Result<HashMap<BlockLabels, Box<Block>>> {
-        let accounts = self.maps.block.read()?;
-        self.entries[2] = accounts.len() as u64;
-        let devices = &mut self.devices;
-        Ok(sum(
-            &mut self.maps.block,
-            &mut self.block,
-            accounts,
-            |key| {
-                let op = Op::ALL.get(key.op as usize).unwrap_or(&Op::Other);
-                if *key == BlockKey::OTHER {
-                    return ((OTHER_LABEL.into(), op.as_str()), false);
-                }
-                let (device, gone) = devices.name(key.major, key.minor);
-                ((device, op.as_str()), gone)
-            },
-        ))
-    }
-
-    /// Reads the names anew if one of the ids has none: its cgroup was made
-    /// before attach and hidden then, or its event was lost.
-    fn learn(&mut self, mut ids: impl Iterator<Item = u64>) -> anyhow::Result<()> {
-        if ids.any(|id| id != OTHER && !self.cgroups.knows(id)) {
-            self.rescan()?;
+        if facts {
+            let facts = self.facts()?;
+            families.extend(signals.iter().filter_map(|signal| match signal.numbers {
+                Numbers::Facts(numbers) => Some(from_facts(signal, &facts, numbers)),
+                _ => None,
+            }));
         }
-        Ok(())
-    }
-}
-
-/// Sums accounts by label, and removes from the map what is gone.
-fn sum<K, A, L>(
-    map: &mut AccountMap<K, A>,
-    table: &mut Table<L, A>,
-    accounts: HashMap<K, Box<A>>,
-    mut labels: impl FnMut(&K) -> (L, bool),
-) -> HashMap<L, Box<A>>
-where
-    K: Copy + Eq + std::hash::Hash + 'static,
-    A: Sum,
-    L: Clone + Eq + std::hash::Hash,
-{
-    table.sum(accounts.into_iter().map(|(key, account)| {
-        let (labels, gone) = labels(&key);
-        let last = if gone { map.remove(key) } else { None };
-        Entry {
-            labels,
-            account: last.unwrap_or(account),
-            gone,
-        }
-    }))
-}
-
-fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {
-    if id == OTHER {
-        return (OTHER_LABEL.into(), false);
-    }
-    cgroups.unit(id)
-}
-
-/// IFNAMSIZ bytes with zeros at the end; an interface may have any bytes but
-/// `/` and white space for a name.
-fn interface(key: &TcpKey) -> Arc<str> {
-    let [low, high] = key.interface.map(u64::to_ne_bytes);
-    let bytes: Vec<u8> = low
-        .into_iter()
-        .chain(high)
-        .take_while(|&b| b != 0)
-        .collect();
-    String::from_utf8_lossy(&bytes).into()
-}
-
-fn family(key: &TcpKey) -> &'static str {
-    match key.family {
-        2 => "ipv4",
-        10 => "ipv6",
-        _ => "",
+        Ok(families)
     }
 }

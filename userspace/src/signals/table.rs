@@ -8,6 +8,9 @@ use std::{
 
 use super::maps::Sum;
 
+/// The value of a label whose series found no room of their own.
+pub const OTHER_LABEL: &str = "other";
+
 /// Labels whose cgroups are all gone that keep their own series, at most; older
 /// ones go to `other`, so that totals stay and memory does not grow.
 const RETIRED: usize = 256;

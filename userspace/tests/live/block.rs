@@ -65,8 +65,8 @@ fn block_counts_are_the_kernels() {
         let hooks: Vec<_> = probes
             .0
             .loaded()
-            .attached
             .iter()
+            .flat_map(|loaded| &loaded.attached)
             .map(|a| a.hook.attach)
             .collect();
         println!("{hooks:?}: {:?}", seen.after.1);

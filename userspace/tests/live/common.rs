@@ -51,8 +51,7 @@ impl Probes {
             .collect();
         let reader = Reader::attach(&wanted, options, 2000).unwrap();
         for name in names {
-            let loaded = reader.loaded();
-            assert!(loaded.has(name), "{name}: {:?}", loaded.signals);
+            assert!(reader.has(name), "{name}: {:?}", reader.signals());
         }
         Some(Self(reader))
     }

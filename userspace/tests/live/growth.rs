@@ -34,8 +34,7 @@ fn attach_all(options: &Options, series: usize) -> Option<Probes> {
     let wanted: Vec<_> = catalogue::signals().collect();
     let reader = Reader::attach(&wanted, options, series).unwrap();
     for name in ["sched.context_switches", "tcp.state_changes"] {
-        let loaded = reader.loaded();
-        assert!(loaded.has(name), "{:?}", loaded.signals);
+        assert!(reader.has(name), "{:?}", reader.signals());
     }
     Some(Probes(reader))
 }
@@ -214,7 +213,7 @@ fn kernel_memory() -> u64 {
 /// Memory of the maps for what is in flight: the storage of tasks, for which
 /// aya has no type, and of sockets.
 fn map_memory(probes: &Probes) -> u64 {
-    let maps = probes.0.loaded().ebpf.maps();
+    let maps = probes.0.loaded()[0].ebpf.maps();
     maps.filter_map(|(_, map)| {
         let (Map::Unsupported(data) | Map::SkStorage(data)) = map else {
             return None;

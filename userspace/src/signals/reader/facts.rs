@@ -2,97 +2,79 @@
 
 use std::time::Duration;
 
-use super::{Reader, unit};
+use super::Reader;
 use crate::{
-    kernel::loader::Availability,
-    signals::own::{self, Facts, MapState, ProgramState},
+    kernel::{loader::Availability, returns::Profile},
+    signals::own::{self, Facts, ProgramState},
 };
 
 impl Reader {
     pub(super) fn facts(&mut self) -> anyhow::Result<Facts> {
-        let cgroups = &self.cgroups;
-        if let Err(error) = self.listeners.read(&|id| unit(cgroups, id).0) {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "cannot read listening sockets"
-            );
+        let listeners = self.node.listeners();
+        let (listen_overflows, listening) = (listeners.overflows(), listeners.drops().clone());
+        let mut losses = vec![("listen_read", listeners.failures())];
+        losses.extend(self.node.losses()?);
+        let mut maps = self.node.map_states()?;
+        let mut folded = self.node.folded();
+        for slot in &self.modules {
+            let module = slot.module();
+            losses.extend(module.losses());
+            maps.extend(module.map_states());
+            folded.extend(module.folded());
         }
-        let mut losses: Vec<_> = self
-            .maps
-            .losses()?
-            .into_iter()
-            .map(|(loss, count)| (loss.as_str(), count))
-            .collect();
-        losses.push(("listen_read", self.listeners.failures()));
-        let programs = self
-            .loaded
-            .attached
-            .iter()
-            .filter_map(|attached| {
-                let info = self.loaded.program_info(attached.hook.program)?;
-                Some(ProgramState {
-                    name: attached.hook.program,
-                    run_time: info.run_time(),
-                    runs: info.run_count(),
-                    misses: self.loaded.program_misses(attached.hook.program)?,
-                })
-            })
-            .collect();
-        let map = |name, entries, capacity, memory| MapState {
-            name,
-            entries,
-            capacity: u64::from(capacity),
-            memory,
-        };
-        let [sched, tcp, block] = self.entries;
+        let loaded = self.loaded();
         Ok(Facts {
             signals: self
-                .loaded
-                .signals
-                .iter()
-                .map(|(signal, is)| (signal.name, *is == Availability::Available))
+                .signals()
+                .into_iter()
+                .map(|(signal, is)| (signal.name, is == Availability::Available))
                 .collect(),
-            programs,
+            programs: self.programs(),
             stats_time: self.stats_time
                 + self
                     .stats_since
                     .map_or(Duration::ZERO, |since| since.elapsed()),
-            losses,
-            maps: vec![
-                map(
-                    "sched",
-                    sched,
-                    self.maps.sched.capacity(),
-                    self.maps.sched.memory(),
-                ),
-                map("tcp", tcp, self.maps.tcp.capacity(), self.maps.tcp.memory()),
-                map(
-                    "sockets",
-                    self.maps.sockets.entries()?,
-                    self.maps.sockets.capacity,
-                    self.maps.sockets.memory,
-                ),
-                map(
-                    "block",
-                    block,
-                    self.maps.block.capacity(),
-                    self.maps.block.memory(),
-                ),
-            ],
-            folded: vec![
-                ("sched", self.sched.folded),
-                ("tcp", self.tcp.folded),
-                ("block", self.block.folded),
-            ],
-            cgroup_events: self.cgroups.events,
-            attach: self.loaded.took,
+            losses: add_up(losses),
+            maps,
+            folded,
+            cgroup_events: self.node.cgroup_events(),
+            attach: loaded.iter().map(|loaded| loaded.took).sum(),
             scrapes: self.scrapes.clone(),
             cpu: own::process_cpu(),
             resident: own::process_resident(),
             kernel: self.kernel.clone(),
-            node: self.node.clone(),
-            listen_overflows: self.listeners.overflows(),
-            listening: self.listeners.drops().clone(),
+            node: self.name.clone(),
+            listen_overflows,
+            listening,
         })
     }
+
+    fn programs(&self) -> Vec<ProgramState> {
+        let profile = Profile::read();
+        let mut states = Vec::new();
+        for loaded in self.loaded() {
+            states.extend(loaded.programs().into_iter().filter_map(|name| {
+                let info = loaded.program_info(name)?;
+                Some(ProgramState {
+                    name,
+                    run_time: info.run_time(),
+                    runs: info.run_count(),
+                    misses: loaded.program_misses(name, &profile)?,
+                })
+            }));
+        }
+        states
+    }
+}
+
+/// Every object counts its own share of what all can lose.
+fn add_up(losses: Vec<(&'static str, u64)>) -> Vec<(&'static str, u64)> {
+    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    for (reason, count) in losses {
+        match sums.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += count,
+            None => sums.push((reason, count)),
+        }
+    }
+    sums
 }

@@ -1,0 +1,90 @@
+//! How large the maps are: the configured memory, shared out.
+
+use kldtrace_abi::{block, sched, tcp};
+
+use crate::catalogue::{Signal, Subject};
+
+/// A map whose size the configuration sets.
+struct Map {
+    name: &'static str,
+    /// Whose signals need it.
+    subject: Subject,
+    /// Bytes of an entry.
+    entry: u64,
+    /// Whether each CPU has a value of its own.
+    per_cpu: bool,
+    /// Its part of the memory, in relation to the others of its object.
+    share: u64,
+    /// Maps with as many entries, whose memory does not count.
+    with: &'static [&'static str],
+}
+
+/// Memory of one remembered socket: key, value and the kernel's own part of a
+/// hash element (kernel/bpf/hashtab.c: `struct htab_elem`) with its bucket.
+const SOCKET: u64 = 8 + size_of::<tcp::Socket>() as u64 + 64;
+
+const MAPS: &[Map] = &[
+    Map {
+        name: "SCHED",
+        subject: Subject::Sched,
+        entry: size_of::<sched::Sched>() as u64,
+        per_cpu: true,
+        share: 50,
+        with: &["SLOTS", "FREE_SLOTS"],
+    },
+    Map {
+        name: "TCP",
+        subject: Subject::Tcp,
+        entry: size_of::<tcp::Tcp>() as u64,
+        per_cpu: true,
+        share: 30,
+        with: &[],
+    },
+    Map {
+        name: "SOCKETS",
+        subject: Subject::Tcp,
+        entry: SOCKET,
+        per_cpu: false,
+        share: 10,
+        with: &[],
+    },
+    Map {
+        name: "BLOCK",
+        subject: Subject::Block,
+        entry: size_of::<block::Block>() as u64,
+        per_cpu: true,
+        share: 10,
+        with: &[],
+    },
+];
+
+/// Entries for each map of the object of these signals, and one for a map that
+/// none of them needs.
+pub(super) fn map_sizes(
+    enabled: &[&'static Signal],
+    memory: u64,
+    cpus: u64,
+) -> Vec<(&'static str, u32)> {
+    let used = |map: &Map| {
+        enabled
+            .iter()
+            .any(|signal| signal.subject == map.subject && !signal.hooks.is_empty())
+    };
+    let shares: u64 = MAPS
+        .iter()
+        .filter(|map| used(map))
+        .map(|map| map.share)
+        .sum();
+    MAPS.iter()
+        .flat_map(|map| {
+            let entries = if used(map) {
+                let size = map.entry * if map.per_cpu { cpus } else { 1 };
+                (memory * map.share / shares / size).clamp(16, 1 << 20)
+            } else {
+                1
+            };
+            let names = [map.name].into_iter().chain(map.with.iter().copied());
+            names.map(move |name| (name, entries as u32))
+        })
+        .collect()
+}

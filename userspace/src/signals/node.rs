@@ -1,0 +1,390 @@
+//! The kernel proper: scheduler, TCP and block accounts, cgroups, listeners.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
+use kldtrace_abi::{
+    OTHER,
+    block::{Block, BlockKey, Op},
+    loss::Loss,
+    sched::Sched,
+    tcp::{Tcp, TcpKey},
+};
+use kldtrace_exporters::model::Family;
+
+use super::{
+    cgroups::Cgroups,
+    devices::Devices,
+    families::from_accounts,
+    maps::{AccountMap, Maps, Sum},
+    own::MapState,
+    table::{Entry, OTHER_LABEL, Table},
+};
+use crate::{
+    catalogue::{Numbers, Signal},
+    collect::listen::Listeners,
+    kernel::{
+        cgroup2,
+        loader::{self, Loaded, Options},
+        object::NODE,
+    },
+};
+
+/// Removed cgroups whose TCP accounts may wait for the next scrape.
+const REMOVED: u64 = 64;
+
+/// Labels of the TCP accounts.
+type TcpLabels = (Arc<str>, Arc<str>, &'static str);
+/// Labels of the block accounts.
+type BlockLabels = (Arc<str>, &'static str);
+
+/// What the node's own probes count.
+pub(super) struct Node {
+    loaded: Loaded,
+    maps: Maps,
+    events: RingBuf<MapData>,
+    cgroups: Cgroups,
+    devices: Devices,
+    listeners: Listeners,
+    sched: Table<Arc<str>, Sched>,
+    tcp: Table<TcpLabels, Tcp>,
+    block: Table<BlockLabels, Block>,
+    entries: [u64; 3],
+    /// Cgroups removed since the TCP accounts were read.
+    removed: u64,
+    events_lost: u64,
+    /// Switches of tasks whose cgroup had no slot, when slots were last given
+    /// to those without.
+    homeless: u64,
+}
+
+impl Node {
+    /// Loads and attaches what is wanted. `series` is the limit of label sets
+    /// for each subject.
+    ///
+    /// # Errors
+    /// What [`loader::load`] says.
+    pub(super) fn attach(
+        wanted: &[&'static Signal],
+        options: &Options,
+        series: usize,
+    ) -> anyhow::Result<Self> {
+        let (mut loaded, mut maps) = loader::load(&NODE, wanted, options, |ebpf| {
+            // Every cgroup has its slot before the first event.
+            let mut maps = Maps::take(ebpf)?;
+            maps.sched.assign(Cgroups::new(cgroup2::root()).living())?;
+            Ok(maps)
+        })?;
+        let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
+        let other: Arc<str> = OTHER_LABEL.into();
+        // And again, for those made just before the probe of cgroup_mkdir.
+        let cgroups = Cgroups::new(cgroup2::root());
+        maps.sched.assign(cgroups.living())?;
+        Ok(Self {
+            maps,
+            events: events.try_into()?,
+            cgroups,
+            devices: Devices::default(),
+            listeners: Listeners::new(),
+            sched: Table::new(series, other.clone()),
+            tcp: Table::new(series, (other.clone(), "".into(), "")),
+            block: Table::new(series, (other, Op::Other.as_str())),
+            entries: [0; 3],
+            removed: 0,
+            events_lost: 0,
+            homeless: 0,
+            loaded,
+        })
+    }
+
+    /// What is loaded.
+    pub(super) fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// A descriptor of the ring buffer: readable when there are events.
+    pub(super) fn events_fd(&self) -> io::Result<OwnedFd> {
+        self.events.as_fd().try_clone_to_owned()
+    }
+
+    /// Takes in the events that are there. If some were lost, the cgroups are
+    /// read anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses a map.
+    pub(super) fn drain(&mut self) -> anyhow::Result<()> {
+        self.loaded.flush_diagnostics();
+        while let Some(event) = self.events.next() {
+            if let Some(removed) = self.cgroups.event(&event) {
+                self.removed += 1;
+                let unit = unit(&self.cgroups, removed).0;
+                if let Some(account) = self.maps.sched.retire(removed)? {
+                    self.sched.keep(unit, &account);
+                }
+            }
+        }
+        if self.removed > REMOVED {
+            // Else their TCP accounts would fill the map until the next scrape.
+            self.read_tcp()?;
+        }
+        let released = self.maps.sched.release()?;
+        let room = !released.is_empty();
+        for (cgroup, late) in released {
+            self.sched.keep(unit(&self.cgroups, cgroup).0, &late);
+        }
+        let homeless = self.loss(Loss::SchedSeries);
+        if room && homeless != self.homeless {
+            self.homeless = homeless;
+            self.maps.sched.assign(self.cgroups.living())?;
+        }
+        let lost = self.loss(Loss::Event);
+        if lost != self.events_lost {
+            self.events_lost = lost;
+            self.rescan()?;
+        }
+        Ok(())
+    }
+
+    fn rescan(&mut self) -> anyhow::Result<()> {
+        self.cgroups.rescan();
+        Ok(self.maps.sched.assign(self.cgroups.living())?)
+    }
+
+    fn loss(&self, which: Loss) -> u64 {
+        let losses = self.maps.losses.read().unwrap_or_default();
+        losses
+            .iter()
+            .find(|(loss, _)| *loss == which)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    /// The families of these signals; `all`: read every account, for what is
+    /// told of the maps.
+    pub(super) fn families(
+        &mut self,
+        signals: &[&'static Signal],
+        all: bool,
+    ) -> anyhow::Result<Vec<Family>> {
+        let reads = |kind: fn(&Numbers) -> bool| all || signals.iter().any(|s| kind(&s.numbers));
+        let sched = if reads(|n| matches!(n, Numbers::Sched(_))) {
+            self.read_sched()?
+        } else {
+            HashMap::new()
+        };
+        let tcp = if reads(|n| matches!(n, Numbers::Tcp(_))) {
+            self.read_tcp()?
+        } else {
+            HashMap::new()
+        };
+        let block = if reads(|n| matches!(n, Numbers::Block(_))) {
+            self.read_block()?
+        } else {
+            HashMap::new()
+        };
+        Ok(signals
+            .iter()
+            .filter_map(|signal| {
+                Some(match signal.numbers {
+                    Numbers::Sched(numbers) => {
+                        from_accounts(signal, &sched, |unit| vec![unit.clone()], numbers)
+                    }
+                    Numbers::Tcp(numbers) => from_accounts(
+                        signal,
+                        &tcp,
+                        |(unit, interface, family)| {
+                            vec![unit.clone(), interface.clone(), (*family).into()]
+                        },
+                        numbers,
+                    ),
+                    Numbers::Block(numbers) => from_accounts(
+                        signal,
+                        &block,
+                        |(device, op)| vec![device.clone(), (*op).into()],
+                        numbers,
+                    ),
+                    Numbers::Facts(_) => return None,
+                })
+            })
+            .collect())
+    }
+
+    /// The name of a cgroup's unit.
+    pub(super) fn unit(&self, cgroup: u64) -> Arc<str> {
+        unit(&self.cgroups, cgroup).0
+    }
+
+    /// Reads the listening sockets of all network namespaces.
+    pub(super) fn listeners(&mut self) -> &Listeners {
+        let cgroups = &self.cgroups;
+        if let Err(error) = self.listeners.read(&|id| unit(cgroups, id).0) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "cannot read listening sockets"
+            );
+        }
+        &self.listeners
+    }
+
+    /// Losses in the kernel, by reason.
+    pub(super) fn losses(&self) -> anyhow::Result<Vec<(&'static str, u64)>> {
+        let losses = self.maps.losses.read()?.into_iter();
+        Ok(losses.map(|(loss, count)| (loss.as_str(), count)).collect())
+    }
+
+    /// How full the maps are, as of the last reading.
+    pub(super) fn map_states(&self) -> anyhow::Result<Vec<MapState>> {
+        let map = |name, entries, capacity: u32, memory| MapState {
+            name,
+            entries,
+            capacity: u64::from(capacity),
+            memory,
+        };
+        let [sched, tcp, block] = self.entries;
+        let maps = &self.maps;
+        let sockets = &maps.sockets;
+        Ok(vec![
+            map("sched", sched, maps.sched.capacity(), maps.sched.memory()),
+            map("tcp", tcp, maps.tcp.capacity(), maps.tcp.memory()),
+            map(
+                "sockets",
+                sockets.entries()?,
+                sockets.capacity,
+                sockets.memory,
+            ),
+            map("block", block, maps.block.capacity(), maps.block.memory()),
+        ])
+    }
+
+    /// Label sets without series of their own, by subject.
+    pub(super) fn folded(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("sched", self.sched.folded),
+            ("tcp", self.tcp.folded),
+            ("block", self.block.folded),
+        ]
+    }
+
+    /// Cgroups made and removed.
+    pub(super) fn cgroup_events(&self) -> [u64; 2] {
+        self.cgroups.events
+    }
+
+    fn read_sched(&mut self) -> anyhow::Result<HashMap<Arc<str>, Box<Sched>>> {
+        let accounts = self.maps.sched.read()?;
+        self.entries[0] = accounts.len() as u64 - 1;
+        self.learn(accounts.keys().copied())?;
+        let mut entries = Vec::with_capacity(accounts.len());
+        for (id, account) in accounts {
+            let (unit, gone) = unit(&self.cgroups, id);
+            if gone {
+                // Its event was lost: the rescan found out.
+                if let Some(account) = self.maps.sched.retire(id)? {
+                    self.sched.keep(unit, &account);
+                }
+            } else {
+                entries.push(Entry {
+                    labels: unit,
+                    account,
+                    gone,
+                });
+            }
+        }
+        Ok(self.sched.sum(entries))
+    }
+
+    fn read_tcp(&mut self) -> anyhow::Result<HashMap<TcpLabels, Box<Tcp>>> {
+        let accounts = self.maps.tcp.read()?;
+        self.removed = 0;
+        self.entries[1] = accounts.len() as u64;
+        self.learn(accounts.keys().map(|key| key.cgroup))?;
+        let cgroups = &self.cgroups;
+        Ok(sum(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
+            let (unit, gone) = unit(cgroups, key.cgroup);
+            ((unit, interface(key), family(key)), gone)
+        }))
+    }
+
+    fn read_block(&mut self) -> anyhow::Result<HashMap<BlockLabels, Box<Block>>> {
+        let accounts = self.maps.block.read()?;
+        self.entries[2] = accounts.len() as u64;
+        let devices = &mut self.devices;
+        Ok(sum(
+            &mut self.maps.block,
+            &mut self.block,
+            accounts,
+            |key| {
+                let op = Op::ALL.get(key.op as usize).unwrap_or(&Op::Other);
+                if *key == BlockKey::OTHER {
+                    return ((OTHER_LABEL.into(), op.as_str()), false);
+                }
+                let (device, gone) = devices.name(key.major, key.minor);
+                ((device, op.as_str()), gone)
+            },
+        ))
+    }
+
+    /// Reads the names anew if one of the ids has none: its cgroup was made
+    /// before attach and hidden then, or its event was lost.
+    fn learn(&mut self, mut ids: impl Iterator<Item = u64>) -> anyhow::Result<()> {
+        if ids.any(|id| id != OTHER && !self.cgroups.knows(id)) {
+            self.rescan()?;
+        }
+        Ok(())
+    }
+}
+
+/// Sums accounts by label, and removes from the map what is gone.
+pub(super) fn sum<K, A, L>(
+    map: &mut AccountMap<K, A>,
+    table: &mut Table<L, A>,
+    accounts: HashMap<K, Box<A>>,
+    mut labels: impl FnMut(&K) -> (L, bool),
+) -> HashMap<L, Box<A>>
+where
+    K: Copy + Eq + std::hash::Hash + 'static,
+    A: Sum,
+    L: Clone + Eq + std::hash::Hash,
+{
+    table.sum(accounts.into_iter().map(|(key, account)| {
+        let (labels, gone) = labels(&key);
+        let last = if gone { map.remove(key) } else { None };
+        Entry {
+            labels,
+            account: last.unwrap_or(account),
+            gone,
+        }
+    }))
+}
+
+fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {
+    if id == OTHER {
+        return (OTHER_LABEL.into(), false);
+    }
+    cgroups.unit(id)
+}
+
+/// IFNAMSIZ bytes with zeros at the end; an interface may have any bytes but
+/// `/` and white space for a name.
+fn interface(key: &TcpKey) -> Arc<str> {
+    let [low, high] = key.interface.map(u64::to_ne_bytes);
+    let bytes: Vec<u8> = low
+        .into_iter()
+        .chain(high)
+        .take_while(|&b| b != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into()
+}
+
+fn family(key: &TcpKey) -> &'static str {
+    match key.family {
+        2 => "ipv4",
+        10 => "ipv6",
+        _ => "",
+    }
+}
