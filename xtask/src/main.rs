@@ -11,6 +11,7 @@ mod run;
 mod setup;
 mod sh;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Command {
     Run(run::Args),
     /// Set up and run all checks and tests.
     Test(test::Args),
+    /// Run the tests that need ZFS or WireGuard, in emulated guests.
+    Vm(vm::Args),
     /// Measure kldtrace and its peers in turn on the same loads.
     Bench(bench::Args),
     /// One of the loads that `bench` measures under.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Vm(args) => vm::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::BenchLoad(args) => bench_load::main(&args),
     };

@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod loss;
 pub mod sched;
 pub mod tcp;
+pub mod zfs;
 
 /// Key part that stands for everything that found no room in a full map.
 pub const OTHER: u64 = u64::MAX;

@@ -23,11 +23,19 @@ pub enum Loss {
     /// A connection was accepted where the probe does not see it (a call of
     /// accept without an address buffer, or io_uring).
     TcpAccept = 7,
+    /// Labels found no room in the accounts of ZFS; counted as `other`.
+    ZfsSeries = 8,
+    /// A thread was in more functions of ZFS at once than are followed, or
+    /// there was no memory for what it is in: one measurement is missing.
+    ZfsThread = 9,
+    /// The kernel missed the return of a function of ZFS: one measurement is
+    /// missing.
+    ZfsReturn = 10,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -36,6 +44,9 @@ impl Loss {
         Self::Event,
         Self::BlockStamp,
         Self::TcpAccept,
+        Self::ZfsSeries,
+        Self::ZfsThread,
+        Self::ZfsReturn,
     ];
 
     /// The value of the label `reason`.
@@ -49,6 +60,9 @@ impl Loss {
             Self::Event => "event",
             Self::BlockStamp => "block_stamp",
             Self::TcpAccept => "tcp_accept",
+            Self::ZfsSeries => "zfs_series",
+            Self::ZfsThread => "zfs_thread",
+            Self::ZfsReturn => "zfs_return",
         }
     }
 }

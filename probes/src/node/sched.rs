@@ -14,11 +14,8 @@
 //!
 //! `sched_migrate_task`: `(struct task_struct *p, int dest_cpu)`.
 
-use core::ptr;
-
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type},
-    helpers::bpf_task_storage_get,
+    bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
     macros::{btf_map, btf_tracepoint, map},
     maps::PerCpuArray,
     programs::BtfTracePointContext,
@@ -28,6 +25,8 @@ use kldtrace_abi::{
     loss::Loss,
     sched::{Departure, OffCpu, QUEUED_BY_PREEMPTION, QUEUED_BY_WAKEUP, Sched},
 };
+
+use kldtrace_probes::storage::TaskStorage;
 
 use crate::{
     accounts::lose,
@@ -65,45 +64,9 @@ settings! {
 #[map]
 static SCHED: PerCpuArray<Sched> = PerCpuArray::with_max_entries(1, 0);
 
-/// aya-ebpf has no type for task storage: this is its definition in BTF, as
-/// libbpf's `__uint` and `__type` macros would write it.
-#[repr(C)]
-struct TaskStorage<T> {
-    r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE as usize],
-    key: *const i32,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
-}
-
-// SAFETY: placeholder pointers that the loader reads as types; nothing
-// dereferences them.
-unsafe impl<T> Sync for TaskStorage<T> {}
-
+/// When and why a task left the CPU, and the slot of its cgroup.
 #[btf_map]
-static DEPARTURES: TaskStorage<Departure> = TaskStorage {
-    r#type: ptr::null(),
-    key: ptr::null(),
-    value: ptr::null(),
-    max_entries: ptr::null(),
-    map_flags: ptr::null(),
-};
-
-impl<T> TaskStorage<T> {
-    #[inline(always)]
-    fn get(&self, task: Typed, flags: u32) -> Option<*mut T> {
-        // SAFETY: the verifier checks that it is a task.
-        let value = unsafe {
-            bpf_task_storage_get(
-                ptr::from_ref(self).cast_mut().cast(),
-                task.0.cast_mut().cast(),
-                ptr::null_mut(),
-                flags.into(),
-            )
-        };
-        (!value.is_null()).then_some(value.cast())
-    }
-}
+static DEPARTURES: TaskStorage<Departure> = TaskStorage::new();
 
 #[inline(always)]
 fn cgroup_of(task: Typed) -> u64 {

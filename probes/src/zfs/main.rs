@@ -1,9 +1,16 @@
-//! The module zfs.
+//! OpenZFS: one module for one subject.
 #![no_std]
 #![no_main]
 #![allow(
     clippy::needless_pass_by_value,
     reason = "aya's macros hand the context over by value"
 )]
+
+mod frames;
+mod ops;
+mod stages;
+mod vdev;
+
+use kldtrace_probes::{accounts, kernel, storage};
 
 kldtrace_probes::object!();

@@ -1,3 +1,4 @@
 //! State that is read, not traced.
 
 pub mod listen;
+pub mod zfs;

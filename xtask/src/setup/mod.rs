@@ -28,6 +28,8 @@ pub struct Args {
 pub enum Goal {
     /// Build and run kldtrace.
     Build,
+    /// Run guests.
+    Guest,
     /// Run all checks and tests.
     Test,
     /// Measure against peers.
@@ -87,6 +89,6 @@ mod tests {
 
     #[test]
     fn goals_include_each_other() {
-        assert!(Goal::Build < Goal::Test && Goal::Test < Goal::Bench);
+        assert!(Goal::Build < Goal::Guest && Goal::Guest < Goal::Test && Goal::Test < Goal::Bench);
     }
 }

@@ -5,7 +5,7 @@
 //! then counts as skipped, not as passed. Nothing is asserted about time.
 
 mod report;
-mod summary;
+pub mod summary;
 
 use std::env::consts::ARCH;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Goal};
-use crate::sh;
+use crate::{sh, vm};
 use report::Report;
 use summary::Tests;
 
@@ -29,6 +29,8 @@ pub struct Args {
 
 /// All but the probes, which are built for another machine.
 const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
+/// The tests of guests, which would all be skipped here.
+const NOT_HERE: &[&str] = &["--exclude", "kldtrace-vm-tests"];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
 const REFERENCE: [(&str, &str); 2] = [
     ("docs/src/reference/signals.md", "reference"),
@@ -50,7 +52,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     report.tests("doc tests", || tests(&["--doc"], &[]));
     if args.quick {
         report.skip(
-            "live-kernel tests, dependencies, book",
+            "live-kernel tests, guests, dependencies, book",
             "--quick leaves them out",
         );
     } else {
@@ -58,6 +60,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         report.tests("live-kernel tests", || {
             tests(&["--test", "*"], &["--test-threads=1"])
         });
+        report.tests("tests in a guest with ZFS and WireGuard", vm::first_guest);
         report.check("dependencies", dependencies);
         report.skip(
             "cargo deny check advisories",
@@ -104,6 +107,7 @@ fn tests(targets: &[&str], options: &[&str]) -> Result<Tests> {
     command
         .args(["test", "--no-fail-fast"])
         .args(HOST)
+        .args(NOT_HERE)
         .args(targets)
         .args(["--", "--show-output"])
         .args(options)

@@ -1,0 +1,313 @@
+//! What the ZFS probes keep: by dataset and operation, by stage, by vdev.
+
+use crate::histogram::Histogram;
+
+/// Operations as applications feel them, and the label `op`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Op {
+    /// read(2) and its kin: `zpl_iter_read`.
+    Read = 0,
+    /// write(2) and its kin: `zpl_iter_write`.
+    Write = 1,
+    /// fsync(2), fdatasync(2): `zpl_fsync`.
+    Fsync = 2,
+    /// open(2) of a file: `zpl_open`.
+    Open = 3,
+    /// getdents(2): `zpl_iterate`.
+    Readdir = 4,
+    /// A page fault in a mapped file: `zpl_readahead`, `zpl_read_folio`.
+    MmapRead = 5,
+}
+
+impl Op {
+    /// All operations, in order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Write,
+        Self::Fsync,
+        Self::Open,
+        Self::Readdir,
+        Self::MmapRead,
+    ];
+
+    /// The value of the label `op`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Fsync => "fsync",
+            Self::Open => "open",
+            Self::Readdir => "readdir",
+            Self::MmapRead => "mmap_read",
+        }
+    }
+}
+
+/// Where an operation's time went. What an operation took is exactly the sum
+/// of its stages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Stage {
+    /// Blocked in `zio_wait`: mostly for a block that the ARC did not have.
+    ArcMiss = 0,
+    /// Blocked in `zil_commit`, for the intent log.
+    ZilCommit = 1,
+    /// Blocked in `dmu_tx_wait`: the write throttle, or no open transaction
+    /// group that could take it.
+    Throttle = 2,
+    /// Blocked until a transaction group is synced or open: `txg_wait_*`.
+    TxgWait = 3,
+    /// Blocked elsewhere: on a read that somebody else has begun (prefetch,
+    /// too), on locks.
+    OtherWait = 4,
+    /// Ready to run, and waiting for a CPU.
+    RunQueue = 5,
+    /// On a CPU.
+    Cpu = 6,
+}
+
+/// Stages that have a hook of their own: the first of [`Stage`].
+pub const HOOKED: usize = 4;
+
+impl Stage {
+    /// All stages, in order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::ArcMiss,
+        Self::ZilCommit,
+        Self::Throttle,
+        Self::TxgWait,
+        Self::OtherWait,
+        Self::RunQueue,
+        Self::Cpu,
+    ];
+
+    /// The value of the label `stage`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ArcMiss => "arc_miss",
+            Self::ZilCommit => "zil_commit",
+            Self::Throttle => "throttle",
+            Self::TxgWait => "txg_wait",
+            Self::OtherWait => "other_wait",
+            Self::RunQueue => "runqueue",
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+/// [`Frame::kind`] of the first stage; operations come before.
+pub const STAGE_KIND: u32 = 16;
+
+/// A function of ZFS that a thread is in.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Frame {
+    /// Stack pointer at its entry: tells the frame's own return from others.
+    pub sp: u64,
+    /// When it was entered, by `CLOCK_MONOTONIC`.
+    pub start: u64,
+    /// The thread's time off the CPU until then; see probes/src/zfs/frames.rs.
+    pub away: u64,
+    /// Its time on run queues until then.
+    pub queued: u64,
+    /// Blocked time of the stages inside it that have ended.
+    pub inner: u64,
+    /// Offset in the file, where the operation has one.
+    pub offset: u64,
+    /// Device number of the dataset.
+    pub device: u32,
+    /// [`Op`], or [`STAGE_KIND`] + [`Stage`].
+    pub kind: u32,
+    /// 1: it waited for the intent log.
+    pub sync: u64,
+    /// Blocked time in each hooked stage.
+    pub stages: [u64; HOOKED],
+}
+
+/// Frames that a thread can be in at once.
+pub const DEPTH: usize = 4;
+
+/// What a thread is in, innermost last.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Frames in use.
+    pub depth: u64,
+    /// The frames.
+    pub frames: [Frame; DEPTH],
+}
+
+/// Key of an [`Operations`] account.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OpKey {
+    /// Device number of the dataset's mount; [`OTHER_DEVICE`] where the map is
+    /// full.
+    pub device: u32,
+    /// [`Op`].
+    pub op: u16,
+    /// 1: it waited for the intent log.
+    pub sync: u16,
+}
+
+/// Key of a stage's histogram.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StageKey {
+    /// As in [`OpKey`].
+    pub device: u32,
+    /// [`Op`].
+    pub op: u16,
+    /// [`Stage`].
+    pub stage: u16,
+}
+
+/// What found no room.
+pub const OTHER_DEVICE: u32 = u32::MAX;
+
+impl OpKey {
+    /// What found no room.
+    pub const OTHER: Self = Self {
+        device: OTHER_DEVICE,
+        op: Op::Read as u16,
+        sync: 0,
+    };
+}
+
+impl StageKey {
+    /// What found no room.
+    pub const OTHER: Self = Self {
+        device: OTHER_DEVICE,
+        op: Op::Read as u16,
+        stage: Stage::OtherWait as u16,
+    };
+}
+
+/// Account of a dataset's operations of one kind on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Operations {
+    /// From call to return.
+    pub latency: Histogram,
+    /// Bytes read or written.
+    pub bytes: u64,
+    /// Operations that returned an error.
+    pub errors: u64,
+    /// Operations that never left the CPU.
+    pub from_memory: u64,
+}
+
+/// Key of a [`Vdev`] account.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct VdevKey {
+    /// GUID of the vdev; [`crate::OTHER`] where the map is full.
+    pub vdev: u64,
+    /// `enum zio_type` (include/sys/fs/zfs.h).
+    pub kind: u32,
+    /// `enum zio_priority` (include/sys/zio_priority.h).
+    pub priority: u32,
+}
+
+impl VdevKey {
+    /// What found no room.
+    pub const OTHER: Self = Self {
+        vdev: crate::OTHER,
+        kind: 0,
+        priority: 0,
+    };
+}
+
+/// Account of a leaf vdev's requests of one type and priority on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Vdev {
+    /// From the request's arrival to its issue to the device.
+    pub queue: Histogram,
+    /// From issue to completion.
+    pub device: Histogram,
+    /// Bytes of requests that succeeded.
+    pub bytes: u64,
+    /// Requests that failed.
+    pub errors: u64,
+}
+
+/// Key of a [`LogWrites`] account.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LogKey {
+    /// GUID of the vdev; [`crate::OTHER`] where the map is full.
+    pub vdev: u64,
+    /// Object set whose intent log it is.
+    pub objset: u64,
+}
+
+impl LogKey {
+    /// What found no room.
+    pub const OTHER: Self = Self {
+        vdev: crate::OTHER,
+        objset: 0,
+    };
+}
+
+/// Intent-log writes of a dataset to a vdev on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct LogWrites {
+    /// From the write's arrival to its issue to the device.
+    pub queue: Histogram,
+    /// From issue to completion.
+    pub device: Histogram,
+}
+
+/// Longest name of a pool or path of a vdev that is kept, with its closing
+/// zero (include/sys/fs/zfs.h: `ZFS_MAX_DATASET_NAME_LEN` is 256).
+pub const NAME: usize = 256;
+
+/// What a vdev is called, as of its first request.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VdevNames {
+    /// Its pool.
+    pub pool: [u8; NAME],
+    /// Its path.
+    pub path: [u8; NAME],
+    /// 1: the pool has it for the intent log only.
+    pub log: u64,
+    /// 1: ZFS has made the partition on it.
+    pub whole_disk: u64,
+}
+
+/// [`SlowOperation::kind`].
+pub const SLOW_OPERATION: u32 = 1;
+
+/// An operation that took longer than the threshold.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SlowOperation {
+    /// [`SLOW_OPERATION`].
+    pub kind: u32,
+    /// Device number of the dataset's mount.
+    pub device: u32,
+    /// [`Op`].
+    pub op: u32,
+    /// Thread group id: what people call the process id.
+    pub process: u32,
+    /// 1: it waited for the intent log.
+    pub sync: u64,
+    /// Cgroup of the thread.
+    pub cgroup: u64,
+    /// What it returned: bytes, or a negative error number.
+    pub result: i64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// When it ended, by `CLOCK_MONOTONIC`.
+    pub end: u64,
+    /// What it took, in nanoseconds.
+    pub total: u64,
+    /// Nanoseconds by [`Stage`].
+    pub stages: [u64; Stage::ALL.len()],
+    /// The thread's name.
+    pub command: [u8; 16],
+}

@@ -1,0 +1,246 @@
+//! What a thread is in: operations of ZFS and, inside them, what they wait
+//! for.
+//!
+//! Each thread has a small stack of its own, so that calls inside calls are
+//! told apart and nothing is left behind when a thread ends. A frame keeps the
+//! stack pointer of its function's entry. Stacks grow down: at a later entry
+//! or return, a frame whose stack pointer lies below cannot be alive. So a
+//! return that the kernel missed costs its own measurement and no other, and
+//! is counted.
+//!
+//! A frame also keeps two accounts that the kernel has of the thread anyway
+//! (kernel/sched/stats.h: `sched_info_arrive`, kernel/sched/fair.c:
+//! `set_next_entity`). `sched_info.run_delay` grows by the waits on run
+//! queues. `sched_info.last_arrival` minus `se.prev_sum_exec_runtime` stays
+//! what it is while the thread runs, and grows by the time off the CPU when it
+//! comes back: the time of its arrival grows by all the time since the last,
+//! its sum by that on the CPU. With CONFIG_IRQ_TIME_ACCOUNTING the sum leaves
+//! out interrupts, which then count as time away.
+
+use aya_ebpf::{
+    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, pt_regs},
+    helpers::bpf_get_current_task_btf,
+    macros::btf_map,
+};
+use kldtrace_abi::{
+    loss::Loss,
+    zfs::{DEPTH, Frame, STAGE_KIND, Stage, Thread},
+};
+
+use crate::{
+    accounts::lose,
+    kernel::{Object, Typed, now, offsets},
+    storage::TaskStorage,
+};
+
+offsets! {
+    OFFSET___task_struct___se___prev_sum_exec_runtime
+    OFFSET___task_struct___sched_info___last_arrival
+    OFFSET___task_struct___sched_info___run_delay
+}
+
+#[btf_map]
+static THREADS: TaskStorage<Thread> = TaskStorage::new();
+
+/// What the stack pointer has grown by when a function has returned: x86 has
+/// taken the address off the stack.
+#[cfg(bpf_target_arch = "x86_64")]
+const RETURNED: u64 = 8;
+/// Others keep it in a register.
+#[cfg(not(bpf_target_arch = "x86_64"))]
+const RETURNED: u64 = 0;
+
+/// The stack pointer at a probe.
+///
+/// # Safety
+/// `registers` are those of the probe's context.
+#[inline(always)]
+pub unsafe fn stack_pointer(registers: *const pt_regs) -> u64 {
+    // SAFETY: by contract.
+    #[cfg(bpf_target_arch = "x86_64")]
+    unsafe {
+        (*registers).rsp
+    }
+    // SAFETY: by contract; `struct user_pt_regs` of arm64.
+    #[cfg(not(bpf_target_arch = "x86_64"))]
+    unsafe {
+        (*registers.cast::<[u64; 34]>())[31]
+    }
+}
+
+/// The thread that runs.
+#[inline(always)]
+fn current() -> Typed {
+    // SAFETY: the helper returns the current task, typed.
+    Object(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+}
+
+/// Time off the CPU; only differences mean something.
+#[inline(always)]
+fn away(task: Typed) -> u64 {
+    let arrival: u64 = task.get(&OFFSET___task_struct___sched_info___last_arrival);
+    arrival.wrapping_sub(task.get(&OFFSET___task_struct___se___prev_sum_exec_runtime))
+}
+
+/// A thread's frame at some depth.
+///
+/// # Safety
+/// `thread` is the current thread's memory.
+#[inline(always)]
+unsafe fn frame(thread: *mut Thread, depth: u64) -> *mut Frame {
+    // The verifier needs the bound; the compiler would prove it away.
+    let depth = core::hint::black_box(depth) & (DEPTH as u64 - 1);
+    // SAFETY: in bounds by the line above.
+    unsafe {
+        (&raw mut (*thread).frames)
+            .cast::<Frame>()
+            .add(depth as usize)
+    }
+}
+
+/// Enters a function; `fill` writes what the frame says of it. Stages count
+/// only inside operations: elsewhere, as in the threads of ZFS itself, a stage
+/// is left at once.
+#[inline(always)]
+pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
+    let task = current();
+    let create = if kind < STAGE_KIND {
+        BPF_LOCAL_STORAGE_GET_F_CREATE
+    } else {
+        0
+    };
+    let Some(thread) = THREADS.get(task, create) else {
+        if kind < STAGE_KIND {
+            lose(Loss::ZfsThread);
+        }
+        return;
+    };
+    // SAFETY: the memory belongs to the current thread, and no probe of ours
+    // interrupts another of the same thread (kernel/trace/bpf_trace.c:
+    // `trace_call_bpf` lets one run on a CPU).
+    unsafe {
+        let mut depth = (*thread).depth;
+        for _ in 0..DEPTH {
+            if depth == 0 || (*frame(thread, depth - 1)).sp > sp {
+                break;
+            }
+            lose(Loss::ZfsReturn);
+            depth -= 1;
+        }
+        if kind >= STAGE_KIND && depth == 0 {
+            (*thread).depth = 0;
+            return;
+        }
+        if depth >= DEPTH as u64 {
+            (*thread).depth = depth;
+            lose(Loss::ZfsThread);
+            return;
+        }
+        let frame = frame(thread, depth);
+        (*frame).sp = sp;
+        (*frame).kind = kind;
+        (*frame).inner = 0;
+        (*frame).sync = 0;
+        (*frame).stages = [0; 4];
+        fill(frame);
+        (*frame).away = away(task);
+        (*frame).queued = task.get(&OFFSET___task_struct___sched_info___run_delay);
+        (*thread).depth = depth + 1;
+        (*frame).start = now();
+    }
+}
+
+/// A frame that has ended.
+pub struct Ended {
+    /// The frame. It stays as it is until the thread enters another.
+    pub frame: *mut Frame,
+    /// When it ended.
+    pub now: u64,
+    /// Nanoseconds in it.
+    pub total: u64,
+    /// Of these, off the CPU and not for want of one.
+    pub blocked: u64,
+    /// Of these, ready to run and waiting for a CPU.
+    pub queued: u64,
+    thread: *mut Thread,
+    /// How many frames are around it.
+    depth: u64,
+}
+
+/// Leaves a function that is of this kind; `None`: its entry was not seen.
+#[inline(always)]
+pub fn leave(kind: u32, sp: u64) -> Option<Ended> {
+    let now = now();
+    let task = current();
+    let thread = THREADS.get(task, 0)?;
+    // SAFETY: as in `enter`.
+    unsafe {
+        let mut depth = (*thread).depth;
+        let mut found = false;
+        for _ in 0..DEPTH {
+            if depth == 0 || (*frame(thread, depth - 1)).sp + RETURNED > sp {
+                break;
+            }
+            depth -= 1;
+            let frame = frame(thread, depth);
+            if (*frame).sp + RETURNED == sp && (*frame).kind == kind {
+                found = true;
+                break;
+            }
+            lose(Loss::ZfsReturn);
+        }
+        (*thread).depth = depth;
+        if !found {
+            return None;
+        }
+        let frame = frame(thread, depth);
+        let total = now.saturating_sub((*frame).start);
+        let delay: u64 = task.get(&OFFSET___task_struct___sched_info___run_delay);
+        let queued = delay.wrapping_sub((*frame).queued);
+        let away = away(task).wrapping_sub((*frame).away);
+        // A thread that was given another class or CPU meanwhile may seem to
+        // have been away for less than nothing: then it was not.
+        let away = if away > total { 0 } else { away };
+        let queued = if queued > away { away } else { queued };
+        Some(Ended {
+            frame,
+            now,
+            total,
+            blocked: away - queued,
+            queued,
+            thread,
+            depth,
+        })
+    }
+}
+
+impl Ended {
+    /// Gives a stage's time to the operation around it, and marks it if it
+    /// waited for the intent log.
+    #[inline(always)]
+    pub fn give(&self, stage: usize) {
+        // SAFETY: as in `enter`.
+        unsafe {
+            let inner = (*self.frame).inner;
+            let own = self.blocked.saturating_sub(inner);
+            let mut depth = self.depth;
+            for step in 0..DEPTH {
+                if depth == 0 {
+                    return;
+                }
+                depth -= 1;
+                let outer = frame(self.thread, depth);
+                if step == 0 {
+                    (*outer).inner += self.blocked;
+                }
+                if (*outer).kind < STAGE_KIND {
+                    (*outer).stages[stage] += own;
+                    if stage == Stage::ZilCommit as usize {
+                        (*outer).sync = 1;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Operations as applications feel them: from the call of the file system to
+//! its return (module/os/linux/zfs/zpl_file.c).
+//!
+//! Everything that is read of them is the kernel's own, so this needs no types
+//! of the module: the dataset is the device number of its super block.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid},
+    macros::{kprobe, kretprobe, map},
+    maps::{Array, PerCpuHashMap, RingBuf},
+    programs::{ProbeContext, RetProbeContext},
+};
+use kldtrace_abi::{
+    histogram::Histogram,
+    loss::Loss,
+    zfs::{Frame, HOOKED, Op, OpKey, Operations, SLOW_OPERATION, SlowOperation, Stage, StageKey},
+};
+
+use super::frames::{Ended, enter, leave, stack_pointer};
+use crate::{
+    accounts::{Accounts, account, lose},
+    kernel::{Object, offsets, on, setting, settings},
+};
+
+offsets! {
+    OFFSET___kiocb___ki_filp
+    OFFSET___kiocb___ki_pos
+    OFFSET___file___f_inode
+    OFFSET___inode___i_sb
+    OFFSET___super_block___s_dev
+    OFFSET___readahead_control___mapping
+    OFFSET___folio___mapping
+    OFFSET___page___mapping
+    OFFSET___address_space___host
+}
+
+settings! {
+    /// Latency by stage.
+    SWITCH_ZFS_STAGES
+    /// Operations that take longer, in nanoseconds, are events; 0: none is.
+    ZFS_SLOW_NS
+}
+
+/// Untyped: probes at functions get plain numbers for arguments.
+type Plain = Object<false>;
+
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Accounts by dataset and operation.
+#[map]
+static ZFS_OPS: PerCpuHashMap<OpKey, Operations> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static ZFS_OPS_ZERO: Array<Operations> = Array::with_max_entries(1, 0);
+/// Time in each stage, by dataset and operation.
+#[map]
+static ZFS_STAGES: PerCpuHashMap<StageKey, Histogram> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static ZFS_STAGES_ZERO: Array<Histogram> = Array::with_max_entries(1, 0);
+
+struct OpAccounts;
+impl Accounts for OpAccounts {
+    type Key = OpKey;
+    type Account = Operations;
+    const OTHER: OpKey = OpKey::OTHER;
+    const FULL: Loss = Loss::ZfsSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<OpKey, Operations> {
+        &ZFS_OPS
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<Operations> {
+        &ZFS_OPS_ZERO
+    }
+}
+
+struct StageAccounts;
+impl Accounts for StageAccounts {
+    type Key = StageKey;
+    type Account = Histogram;
+    const OTHER: StageKey = StageKey::OTHER;
+    const FULL: Loss = Loss::ZfsSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<StageKey, Histogram> {
+        &ZFS_STAGES
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<Histogram> {
+        &ZFS_STAGES_ZERO
+    }
+}
+
+#[inline(always)]
+fn begin(ctx: &ProbeContext, op: Op, inode: Plain, offset: u64) {
+    // SAFETY: the context's own registers.
+    let sp = unsafe { stack_pointer(ctx.regs) };
+    let device: u32 = inode
+        .follow(&OFFSET___inode___i_sb)
+        .get(&OFFSET___super_block___s_dev);
+    enter(op as u32, sp, |frame: *mut Frame| {
+        // SAFETY: `enter` lends the frame.
+        unsafe {
+            (*frame).device = device;
+            (*frame).offset = offset;
+        }
+    });
+}
+
+#[inline(always)]
+fn argument(ctx: &ProbeContext, number: usize) -> Plain {
+    Object(ctx.arg::<u64>(number).unwrap_or_default() as *const u8)
+}
+
+#[inline(always)]
+fn inode_of(file: Plain) -> Plain {
+    file.follow(&OFFSET___file___f_inode)
+}
+
+/// `ssize_t zpl_iter_read(struct kiocb *kiocb, struct iov_iter *to)`
+#[kprobe]
+pub fn zpl_read_enter(ctx: ProbeContext) -> u32 {
+    let kiocb = argument(&ctx, 0);
+    let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
+    begin(&ctx, Op::Read, inode, kiocb.get(&OFFSET___kiocb___ki_pos));
+    0
+}
+
+/// `ssize_t zpl_iter_write(struct kiocb *kiocb, struct iov_iter *from)`
+#[kprobe]
+pub fn zpl_write_enter(ctx: ProbeContext) -> u32 {
+    let kiocb = argument(&ctx, 0);
+    let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
+    begin(&ctx, Op::Write, inode, kiocb.get(&OFFSET___kiocb___ki_pos));
+    0
+}
+
+/// `int zpl_fsync(struct file *filp, loff_t start, loff_t end, int datasync)`
+#[kprobe]
+pub fn zpl_fsync_enter(ctx: ProbeContext) -> u32 {
+    begin(&ctx, Op::Fsync, inode_of(argument(&ctx, 0)), 0);
+    0
+}
+
+/// `int zpl_open(struct inode *ip, struct file *filp)`
+#[kprobe]
+pub fn zpl_open_enter(ctx: ProbeContext) -> u32 {
+    begin(&ctx, Op::Open, argument(&ctx, 0), 0);
+    0
+}
+
+/// `int zpl_iterate(struct file *filp, struct dir_context *ctx)`
+#[kprobe]
+pub fn zpl_readdir_enter(ctx: ProbeContext) -> u32 {
+    begin(&ctx, Op::Readdir, inode_of(argument(&ctx, 0)), 0);
+    0
+}
+
+/// `void zpl_readahead(struct readahead_control *ractl)`
+#[kprobe]
+pub fn zpl_readahead_enter(ctx: ProbeContext) -> u32 {
+    let mapping = argument(&ctx, 0).follow(&OFFSET___readahead_control___mapping);
+    begin(
+        &ctx,
+        Op::MmapRead,
+        mapping.follow(&OFFSET___address_space___host),
+        0,
+    );
+    0
+}
+
+/// `int zpl_read_folio(struct file *filp, struct folio *folio)`
+#[kprobe]
+pub fn zpl_read_folio_enter(ctx: ProbeContext) -> u32 {
+    let mapping = argument(&ctx, 1).follow(&OFFSET___folio___mapping);
+    begin(
+        &ctx,
+        Op::MmapRead,
+        mapping.follow(&OFFSET___address_space___host),
+        0,
+    );
+    0
+}
+
+/// `int zpl_readpage(struct file *filp, struct page *pp)`, before 5.19.
+#[kprobe]
+pub fn zpl_readpage_enter(ctx: ProbeContext) -> u32 {
+    let mapping = argument(&ctx, 1).follow(&OFFSET___page___mapping);
+    begin(
+        &ctx,
+        Op::MmapRead,
+        mapping.follow(&OFFSET___address_space___host),
+        0,
+    );
+    0
+}
+
+/// What a function returns.
+#[derive(Clone, Copy)]
+enum Returns {
+    /// Bytes, or a negative error number.
+    Bytes,
+    /// 0, or a negative error number in 32 bits.
+    Status,
+    /// Nothing.
+    Nothing,
+}
+
+#[inline(always)]
+fn end(ctx: &RetProbeContext, op: Op, returns: Returns) {
+    // SAFETY: the context's own registers.
+    let sp = unsafe { stack_pointer(ctx.regs) };
+    let Some(ended) = leave(op as u32, sp) else {
+        return;
+    };
+    let result = match returns {
+        Returns::Bytes => ctx.ret::<i64>(),
+        Returns::Status => i64::from(ctx.ret::<i32>()),
+        Returns::Nothing => 0,
+    };
+    // SAFETY: the frame stays until this thread enters another.
+    let (device, sync) = unsafe { ((*ended.frame).device, (*ended.frame).sync) };
+    let key = OpKey {
+        device,
+        op: op as u16,
+        sync: sync as u16,
+    };
+    let Some(account) = account::<OpAccounts>(&key) else {
+        return;
+    };
+    let from_memory = ended.blocked + ended.queued == 0;
+    // SAFETY: this CPU's own account.
+    unsafe {
+        Histogram::record(&raw mut (*account).latency, ended.total);
+        if result > 0 {
+            (*account).bytes += result as u64;
+        }
+        if result < 0 {
+            (*account).errors += 1;
+        }
+        if from_memory {
+            (*account).from_memory += 1;
+        }
+    }
+    if !from_memory && on(&SWITCH_ZFS_STAGES) {
+        stages(&ended, op);
+    }
+    let slow = setting(&ZFS_SLOW_NS);
+    if slow != 0 && ended.total >= slow {
+        tell(&ended, op, result);
+    }
+}
+
+/// Nanoseconds of an operation by stage; they add up to all that it took.
+#[inline(always)]
+fn by_stage(ended: &Ended) -> [u64; Stage::ALL.len()] {
+    // SAFETY: the frame stays until this thread enters another.
+    let hooked: [u64; HOOKED] = unsafe { (*ended.frame).stages };
+    let mut other = ended.blocked;
+    let mut times = [0; Stage::ALL.len()];
+    for stage in 0..HOOKED {
+        // Never more than there is: clocks of stages are read one by one.
+        let time = if hooked[stage] > other {
+            other
+        } else {
+            hooked[stage]
+        };
+        times[stage] = time;
+        other -= time;
+    }
+    times[Stage::OtherWait as usize] = other;
+    times[Stage::RunQueue as usize] = ended.queued;
+    times[Stage::Cpu as usize] = ended.total - ended.blocked - ended.queued;
+    times
+}
+
+#[inline(always)]
+fn stages(ended: &Ended, op: Op) {
+    // SAFETY: the frame stays until this thread enters another.
+    let device = unsafe { (*ended.frame).device };
+    let times = by_stage(ended);
+    for (stage, time) in times.into_iter().enumerate() {
+        if time != 0 {
+            let key = (u64::from(device) << 32) | ((op as u64) << 16) | stage as u64;
+            record_stage(key, time);
+        }
+    }
+}
+
+/// Out of line: it would be there seven times.
+#[inline(never)]
+fn record_stage(packed: u64, time: u64) {
+    let key = StageKey {
+        device: (packed >> 32) as u32,
+        op: (packed >> 16) as u16,
+        stage: packed as u16,
+    };
+    if let Some(histogram) = account::<StageAccounts>(&key) {
+        // SAFETY: this CPU's own histogram.
+        unsafe { Histogram::record(histogram, time) };
+    }
+}
+
+#[inline(always)]
+fn tell(ended: &Ended, op: Op, result: i64) {
+    let Some(mut slot) = EVENTS.reserve::<SlowOperation>(0) else {
+        lose(Loss::Event);
+        return;
+    };
+    let event = slot.as_mut_ptr();
+    // SAFETY: the slot is reserved for this event and of its size; the frame
+    // stays until this thread enters another; the helpers only read the
+    // current task.
+    unsafe {
+        (*event).kind = SLOW_OPERATION;
+        (*event).device = (*ended.frame).device;
+        (*event).op = op as u32;
+        (*event).process = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*event).sync = (*ended.frame).sync;
+        (*event).cgroup = bpf_get_current_cgroup_id();
+        (*event).result = result;
+        (*event).offset = (*ended.frame).offset;
+        (*event).end = ended.now;
+        (*event).total = ended.total;
+        (*event).stages = by_stage(ended);
+        (*event).command = bpf_get_current_comm().unwrap_or_default();
+    }
+    slot.submit(0);
+}
+
+/// The return of a read.
+#[kretprobe]
+pub fn zpl_read_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::Read, Returns::Bytes);
+    0
+}
+
+/// The return of a write.
+#[kretprobe]
+pub fn zpl_write_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::Write, Returns::Bytes);
+    0
+}
+
+/// The return of an fsync.
+#[kretprobe]
+pub fn zpl_fsync_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::Fsync, Returns::Status);
+    0
+}
+
+/// The return of an open.
+#[kretprobe]
+pub fn zpl_open_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::Open, Returns::Status);
+    0
+}
+
+/// The return of a read of a directory.
+#[kretprobe]
+pub fn zpl_readdir_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::Readdir, Returns::Status);
+    0
+}
+
+/// The return of a read-ahead, which returns nothing.
+#[kretprobe]
+pub fn zpl_readahead_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::MmapRead, Returns::Nothing);
+    0
+}
+
+/// The return of a read of one page.
+#[kretprobe]
+pub fn zpl_read_folio_leave(ctx: RetProbeContext) -> u32 {
+    end(&ctx, Op::MmapRead, Returns::Status);
+    0
+}

@@ -1,0 +1,204 @@
+//! Requests to vdevs: time in ZFS's queue and in the device, and which of them
+//! were writes of an intent log.
+//!
+//! `void vdev_stat_update(zio_t *zio, uint64_t psize)` (module/zfs/vdev.c) is
+//! where ZFS keeps its own account of a request that is done. The request has
+//! the times already: `io_delta` since it came to the queue, `io_delay` since
+//! it was issued. What is counted here is what `zpool iostat -w` shows: leaf
+//! vdevs, priorities that have a queue, both times set. A request that was
+//! merged into another has none: the other one counts.
+//!
+//! Writes of an intent log carry the object set in their bookmark
+//! (module/zfs/zil.c: `SET_BOOKMARK(…, ZB_ZIL_OBJECT, ZB_ZIL_LEVEL, …)`), and
+//! their children on vdevs inherit it (`zio_vdev_child_io`).
+
+use aya_ebpf::{
+    helpers::bpf_probe_read_kernel_str_bytes,
+    macros::{kprobe, map},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
+    programs::ProbeContext,
+};
+use kldtrace_abi::{
+    histogram::Histogram,
+    loss::Loss,
+    zfs::{LogKey, LogWrites, Vdev, VdevKey, VdevNames},
+};
+
+use crate::{
+    accounts::{Accounts, account, lose},
+    kernel::{Object, offsets, on, settings},
+};
+
+offsets! {
+    OFFSET___zio___io_vd
+    OFFSET___zio___io_spa
+    OFFSET___zio___io_type
+    OFFSET___zio___io_priority
+    OFFSET___zio___io_error
+    OFFSET___zio___io_delta
+    OFFSET___zio___io_delay
+    OFFSET___zio___io_bookmark___zb_level
+    OFFSET___zio___io_bookmark___zb_objset
+    OFFSET___vdev___vdev_guid
+    OFFSET___vdev___vdev_ops
+    OFFSET___vdev___vdev_top
+    OFFSET___vdev___vdev_path
+    OFFSET___vdev___vdev_islog
+    OFFSET___vdev___vdev_wholedisk
+    OFFSET___vdev_ops___vdev_op_leaf
+    OFFSET___spa___spa_name
+}
+
+settings! {
+    /// Intent-log writes by dataset.
+    SWITCH_ZFS_LOG_WRITES
+}
+
+/// Untyped: probes at functions get plain numbers for arguments.
+type Plain = Object<false>;
+
+/// ZB_ZIL_LEVEL of include/sys/zio.h.
+const ZIL_LEVEL: i64 = -2;
+/// ZIO_PRIORITY_NUM_QUEUEABLE of include/sys/zio_priority.h: since 2.0, when
+/// rebuild came, and still in 2.4.
+const QUEUEABLE: u32 = 9;
+
+/// Accounts by vdev, type and priority.
+#[map]
+static ZFS_VDEVS: PerCpuHashMap<VdevKey, Vdev> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static ZFS_VDEVS_ZERO: Array<Vdev> = Array::with_max_entries(1, 0);
+/// Intent-log writes by vdev and object set.
+#[map]
+static ZFS_LOGS: PerCpuHashMap<LogKey, LogWrites> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static ZFS_LOGS_ZERO: Array<LogWrites> = Array::with_max_entries(1, 0);
+/// What vdevs are called, by GUID. User space takes entries out when they may
+/// have changed; the next request puts in what is true then.
+#[map]
+static ZFS_NAMES: HashMap<u64, VdevNames> = HashMap::with_max_entries(1024, 0);
+/// Too large for the stack.
+#[map]
+static ZFS_NAMES_SPACE: PerCpuArray<VdevNames> = PerCpuArray::with_max_entries(1, 0);
+
+struct VdevAccounts;
+impl Accounts for VdevAccounts {
+    type Key = VdevKey;
+    type Account = Vdev;
+    const OTHER: VdevKey = VdevKey::OTHER;
+    const FULL: Loss = Loss::ZfsSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<VdevKey, Vdev> {
+        &ZFS_VDEVS
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<Vdev> {
+        &ZFS_VDEVS_ZERO
+    }
+}
+
+struct LogAccounts;
+impl Accounts for LogAccounts {
+    type Key = LogKey;
+    type Account = LogWrites;
+    const OTHER: LogKey = LogKey::OTHER;
+    const FULL: Loss = Loss::ZfsSeries;
+    #[inline(always)]
+    fn map() -> &'static PerCpuHashMap<LogKey, LogWrites> {
+        &ZFS_LOGS
+    }
+    #[inline(always)]
+    fn zero() -> &'static Array<LogWrites> {
+        &ZFS_LOGS_ZERO
+    }
+}
+
+/// A request to a vdev is done.
+#[kprobe]
+pub fn vdev_stat_update(ctx: ProbeContext) -> u32 {
+    let zio: Plain = Object(ctx.arg::<u64>(0).unwrap_or_default() as *const u8);
+    let vdev = zio.follow(&OFFSET___zio___io_vd);
+    if vdev.is_null() {
+        return 0;
+    }
+    let error: i32 = zio.get(&OFFSET___zio___io_error);
+    let delta: u64 = zio.get(&OFFSET___zio___io_delta);
+    let delay: u64 = zio.get(&OFFSET___zio___io_delay);
+    if error == 0 && (delta == 0 || delay == 0) {
+        return 0;
+    }
+    let priority: u32 = zio.get(&OFFSET___zio___io_priority);
+    let leaf: u32 = vdev
+        .follow(&OFFSET___vdev___vdev_ops)
+        .get(&OFFSET___vdev_ops___vdev_op_leaf);
+    if leaf == 0 || priority >= QUEUEABLE {
+        return 0;
+    }
+    let guid: u64 = vdev.get(&OFFSET___vdev___vdev_guid);
+    if ZFS_NAMES.get_ptr(guid).is_none() {
+        name(zio, vdev, guid);
+    }
+    let key = VdevKey {
+        vdev: guid,
+        kind: zio.get(&OFFSET___zio___io_type),
+        priority,
+    };
+    let Some(account) = account::<VdevAccounts>(&key) else {
+        return 0;
+    };
+    // SAFETY: this CPU's own account.
+    unsafe {
+        if error != 0 {
+            (*account).errors += 1;
+            return 0;
+        }
+        (*account).bytes += ctx.arg::<u64>(1).unwrap_or_default();
+        Histogram::record(&raw mut (*account).queue, delta.saturating_sub(delay));
+        Histogram::record(&raw mut (*account).device, delay);
+    }
+    if on(&SWITCH_ZFS_LOG_WRITES)
+        && zio.get::<i64>(&OFFSET___zio___io_bookmark___zb_level) == ZIL_LEVEL
+    {
+        log_write(zio, guid, delta, delay);
+    }
+    0
+}
+
+#[inline(always)]
+fn log_write(zio: Plain, vdev: u64, delta: u64, delay: u64) {
+    let key = LogKey {
+        vdev,
+        objset: zio.get(&OFFSET___zio___io_bookmark___zb_objset),
+    };
+    if let Some(account) = account::<LogAccounts>(&key) {
+        // SAFETY: this CPU's own account.
+        unsafe {
+            Histogram::record(&raw mut (*account).queue, delta.saturating_sub(delay));
+            Histogram::record(&raw mut (*account).device, delay);
+        }
+    }
+}
+
+/// Writes down what a vdev is called. Out of line: it is done once for each.
+#[inline(never)]
+fn name(zio: Plain, vdev: Plain, guid: u64) {
+    let Some(names) = ZFS_NAMES_SPACE.get_ptr_mut(0) else {
+        return;
+    };
+    let spa = zio.follow(&OFFSET___zio___io_spa);
+    let pool = spa.part(&OFFSET___spa___spa_name);
+    let path = vdev.follow(&OFFSET___vdev___vdev_path);
+    let top = vdev.follow(&OFFSET___vdev___vdev_top);
+    // SAFETY: this CPU's own memory; the helper checks the addresses.
+    unsafe {
+        (*names).pool[0] = 0;
+        (*names).path[0] = 0;
+        let _ = bpf_probe_read_kernel_str_bytes(pool.0, &mut (*names).pool);
+        let _ = bpf_probe_read_kernel_str_bytes(path.0, &mut (*names).path);
+        (*names).log = top.get(&OFFSET___vdev___vdev_islog);
+        (*names).whole_disk = vdev.get(&OFFSET___vdev___vdev_wholedisk);
+        if ZFS_NAMES.insert(guid, &*names, 0).is_err() {
+            lose(Loss::ZfsSeries);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `cargo xtask vm`: guests with real ZFS and real WireGuard, on several
+//! kernels, under emulation. docs/src/guests.md tells more.
+
+mod apt;
+mod build;
+mod image;
+mod initramfs;
+mod matrix;
+mod qemu;
+
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::setup::{self, Goal};
+use crate::sh;
+use crate::test::summary::Tests;
+use initramfs::Run;
+use matrix::Cell;
+
+/// Options of `cargo xtask vm`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask vm                           all scenarios in the first guest
+  cargo xtask vm --kernel 6.1 --scenario zfs
+  cargo xtask vm --scenario wireguard handshake
+  cargo xtask vm --all                     the whole matrix
+  cargo xtask vm --shell                   look around; exit ends the guest
+  cargo xtask vm --exec 'zpool create p /dev/vda; kldtrace doctor'")]
+pub struct Args {
+    /// Kernel release: see --list
+    #[arg(long)]
+    kernel: Option<String>,
+    /// OpenZFS release: see --list
+    #[arg(long)]
+    zfs: Option<String>,
+    /// Scenario: a module of vm-tests/scenarios, or live for the tests of the
+    /// host's own kernel
+    #[arg(long)]
+    scenario: Option<String>,
+    /// Every guest of the matrix, not just the first that fits
+    #[arg(long)]
+    all: bool,
+    /// A shell in the guest, in place of tests
+    #[arg(long, conflicts_with_all = ["all", "exec", "scenario"])]
+    shell: bool,
+    /// A shell command in the guest, in place of tests
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["all", "scenario"])]
+    exec: Option<String>,
+    /// A file to put into /host of the guest
+    #[arg(long, value_name = "FILE")]
+    with: Vec<PathBuf>,
+    /// List the guests
+    #[arg(long)]
+    list: bool,
+    /// Seconds that a guest may take
+    #[arg(long, default_value_t = 900)]
+    limit: u64,
+    /// Only tests whose names contain this
+    filter: Option<String>,
+}
+
+/// Runs the subcommand.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    if args.list {
+        for cell in matrix::CELLS {
+            println!("--kernel {} --zfs {}", cell.kernel, cell.zfs);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    setup::prepare(Goal::Guest, "vm")?;
+    let mut cells = matrix::pick(args.kernel.as_deref(), args.zfs.as_deref())?;
+    if !args.all {
+        cells.truncate(1);
+    }
+    if args.shell || args.exec.is_some() {
+        return one_off(args, cells[0]);
+    }
+    let mut failed = Vec::new();
+    let (mut passed, mut skipped) = (0, 0);
+    for cell in cells {
+        println!("\n==> guest: {cell}");
+        let only = args.scenario.as_deref();
+        let tests = tests(cell, only, args.filter.as_deref(), args.limit)?;
+        passed += tests.passed();
+        skipped += tests.skipped().len();
+        for skip in tests.skipped() {
+            println!("skipped: {cell}: {}: {}", skip.test, skip.reason);
+        }
+        failed.extend(tests.failed().iter().map(|name| format!("{cell}: {name}")));
+    }
+    for name in &failed {
+        println!("failed:  {name}");
+    }
+    println!(
+        "{passed} passed, {} failed, {skipped} skipped",
+        failed.len()
+    );
+    Ok(if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The scenarios in the first guest: a step of `cargo xtask test`.
+pub fn first_guest() -> Result<Tests> {
+    tests(&matrix::CELLS[0], None, None, 1200)
+}
+
+/// Says what a step of the preparation came to.
+fn say(step: &str, outcome: &str, start: Instant) {
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("vm: {step}: {outcome} ({seconds:.1} s)");
+}
+
+fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
+    let parts = build::parts(cell)?;
+    let folder = initramfs::folder(cell.kernel)?;
+    let run = Run {
+        script: args.exec.clone().unwrap_or_default(),
+        programs: vec![kldtrace()?],
+        files: args.with.clone(),
+        tools: Vec::new(),
+        shell: args.shell,
+        no_modules: false,
+    };
+    let archive = initramfs::write(&parts, &run, &folder)?;
+    if args.shell {
+        qemu::shell(&parts, &archive, &folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let limit = Duration::from_secs(args.limit);
+    let status = qemu::run(&parts, &archive, &folder, limit, |line| println!("{line}"))?;
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+}
+
+/// Runs scenarios in a guest, and shows what they print as it comes.
+fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> Result<Tests> {
+    let parts = build::parts(cell)?;
+    let start = Instant::now();
+    let live = only == Some("live");
+    let binary = if live {
+        test_binary("kldtrace", "live")?
+    } else {
+        test_binary("kldtrace-vm-tests", "guest")?
+    };
+    let filters = match (only.filter(|_| !live), filter) {
+        (Some(scenario), Some(filter)) => format!("{scenario}:: {filter}"),
+        (Some(scenario), None) => format!("{scenario}::"),
+        (None, Some(filter)) => filter.to_owned(),
+        (None, None) => String::new(),
+    };
+    let run = Run {
+        script: format!(
+            "export RUST_BACKTRACE=1\n{} --test-threads=1 --show-output {filters}\n",
+            binary.display()
+        ),
+        programs: vec![binary, kldtrace()?],
+        ..Run::default()
+    };
+    let folder = initramfs::folder(cell.kernel)?;
+    let archive = initramfs::write(&parts, &run, &folder)?;
+    say("tests", "built and packed", start);
+    let start = Instant::now();
+    let mut tests = Tests::default();
+    let limit = Duration::from_secs(limit);
+    let status = qemu::run(&parts, &archive, &folder, limit, |line| {
+        println!("{line}");
+        tests.line(line);
+    });
+    say(&format!("guest {cell}"), "ended", start);
+    match status {
+        Ok(status) => tests.end(
+            status == 0,
+            &format!("the tests ended with status {status}"),
+        ),
+        Err(error) => tests.end(false, &format!("{error:#}")),
+    }
+    Ok(tests)
+}
+
+/// The command under test, built as the tests know it.
+fn kldtrace() -> Result<PathBuf> {
+    sh::run(sh::cargo().args(["build", "--quiet", "--package", "kldtrace"]))?;
+    let path = sh::target_dir().join("debug/kldtrace");
+    path.canonicalize()
+        .with_context(|| format!("no {}", path.display()))
+}
+
+/// Builds a test binary, and says where it is.
+fn test_binary(package: &str, target: &str) -> Result<PathBuf> {
+    let mut command = sh::cargo();
+    command
+        .args(["test", "--quiet", "--no-run", "--message-format=json"])
+        .args(["--package", package, "--test", target])
+        .stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the tests of {package} do not build");
+    }
+    executable(&String::from_utf8_lossy(&output.stdout), target)
+        .with_context(|| format!("cargo named no test binary {target}"))
+}
+
+/// The test binary of that name in cargo's messages.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == target && message["profile"]["test"] == true)
+        .find_map(|message| Some(message["executable"].as_str()?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_binary_is_in_cargos_messages() {
+        let messages = "not json\n\
+            {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"guest\"},\"profile\":{\"test\":false},\"executable\":\"/no\"}\n\
+            {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"guest\"},\"profile\":{\"test\":true},\"executable\":\"/t/guest-1\"}\n";
+        assert_eq!(executable(messages, "guest"), Some("/t/guest-1".into()));
+        assert_eq!(executable(messages, "live"), None);
+    }
+}
