@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod kernel;
+pub mod record;
 pub mod storage;
 
 /// What every object needs once: a panic handler, and the licence.

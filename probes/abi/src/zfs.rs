@@ -3,7 +3,7 @@
 use crate::histogram::Histogram;
 
 /// Operations as applications feel them, and the label `op`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum Op {
     /// read(2) and its kin: `zpl_iter_read`.

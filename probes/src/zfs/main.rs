@@ -11,6 +11,6 @@ mod ops;
 mod stages;
 mod vdev;
 
-use kldtrace_probes::{accounts, kernel, storage};
+use kldtrace_probes::{accounts, kernel, record::record, storage};
 
 kldtrace_probes::object!();

@@ -19,7 +19,6 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use kldtrace_abi::{
-    histogram::Histogram,
     loss::Loss,
     zfs::{LogKey, LogWrites, Vdev, VdevKey, VdevNames},
 };
@@ -27,6 +26,7 @@ use kldtrace_abi::{
 use crate::{
     accounts::{Accounts, account, lose},
     kernel::{Object, offsets, on, settings},
+    record,
 };
 
 offsets! {
@@ -153,8 +153,8 @@ pub fn vdev_stat_update(ctx: ProbeContext) -> u32 {
             return 0;
         }
         (*account).bytes += ctx.arg::<u64>(1).unwrap_or_default();
-        Histogram::record(&raw mut (*account).queue, delta.saturating_sub(delay));
-        Histogram::record(&raw mut (*account).device, delay);
+        record(&raw mut (*account).queue, delta.saturating_sub(delay));
+        record(&raw mut (*account).device, delay);
     }
     if on(&SWITCH_ZFS_LOG_WRITES)
         && zio.get::<i64>(&OFFSET___zio___io_bookmark___zb_level) == ZIL_LEVEL
@@ -173,14 +173,14 @@ fn log_write(zio: Plain, vdev: u64, delta: u64, delay: u64) {
     if let Some(account) = account::<LogAccounts>(&key) {
         // SAFETY: this CPU's own account.
         unsafe {
-            Histogram::record(&raw mut (*account).queue, delta.saturating_sub(delay));
-            Histogram::record(&raw mut (*account).device, delay);
+            record(&raw mut (*account).queue, delta.saturating_sub(delay));
+            record(&raw mut (*account).device, delay);
         }
     }
 }
 
-/// Writes down what a vdev is called. Out of line: it is done once for each.
-#[inline(never)]
+/// Writes down what a vdev is called.
+#[inline(always)]
 fn name(zio: Plain, vdev: Plain, guid: u64) {
     let Some(names) = ZFS_NAMES_SPACE.get_ptr_mut(0) else {
         return;

@@ -8,13 +8,14 @@ mod block;
 mod own;
 mod sched;
 mod tcp;
+mod zfs;
 
-use kldtrace_abi::{block::Block, sched::Sched, tcp::Tcp};
+use kldtrace_abi::{block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi};
 use kldtrace_exporters::model::{Kind, Unit};
 
 use crate::{
     kernel::object::{NODE, ObjectFile, WIREGUARD, ZFS},
-    signals::{families::Emit, own::Facts},
+    signals::{families::Emit, own::Facts, zfs::ZfsRead},
 };
 
 /// What `kldtrace latency` and the configuration call a group of signals.
@@ -161,6 +162,19 @@ pub enum Numbers {
     Tcp(fn(&Tcp, &mut Emit<'_>)),
     /// In the account of a device and operation; labels `device`, `op`.
     Block(fn(&Block, &mut Emit<'_>)),
+    /// In the account of a dataset's operations; labels `pool`, `dataset`,
+    /// `op`, `sync`.
+    ZfsOps(fn(zfs_abi::Op, &zfs_abi::Operations, &mut Emit<'_>)),
+    /// A histogram by dataset, operation and stage; labels `pool`, `dataset`,
+    /// `op`, `stage`.
+    ZfsStages(fn(&Histogram, &mut Emit<'_>)),
+    /// In the account of a vdev; labels `pool`, `vdev`, `type`, `priority`.
+    ZfsVdevs(fn(&zfs_abi::Vdev, &mut Emit<'_>)),
+    /// In the account of intent-log writes; labels `pool`, `dataset`, `vdev`,
+    /// `log`.
+    ZfsLogs(fn(&zfs_abi::LogWrites, &mut Emit<'_>)),
+    /// In what OpenZFS tells of itself.
+    ZfsState(fn(&ZfsRead, &mut Emit<'_>)),
     /// In the state that is read at once.
     Facts(fn(&Facts, &mut Emit<'_>)),
 }
@@ -202,9 +216,15 @@ pub struct Signal {
 
 /// Every signal, by subject.
 pub fn signals() -> impl Iterator<Item = &'static Signal> {
-    [sched::SIGNALS, tcp::SIGNALS, block::SIGNALS, own::SIGNALS]
-        .into_iter()
-        .flatten()
+    [
+        sched::SIGNALS,
+        tcp::SIGNALS,
+        block::SIGNALS,
+        zfs::SIGNALS,
+        own::SIGNALS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The signal of that name.

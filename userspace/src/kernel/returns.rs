@@ -55,7 +55,12 @@ impl ReturnProbe {
         let event = format!("{short}_{}_{number}", process::id());
         let definition = format!("r{INSTANCES}:{GROUP}/{event} {function}\n");
         define(&definition).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOENT) => anyhow::anyhow!("no function {function} in this kernel"),
+            // Before 6.9 or so, tracefs says EINVAL of a function that is not
+            // there; of a definition that it cannot read, too, but ours is
+            // always the same.
+            Some(libc::ENOENT | libc::EINVAL) => {
+                anyhow::anyhow!("no function {function} in this kernel")
+            }
             _ => anyhow::Error::new(error).context(format!("{TRACEFS}/kprobe_events")),
         })?;
         let mut probe = Self { event, perf: None };

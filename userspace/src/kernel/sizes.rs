@@ -1,6 +1,6 @@
 //! How large the maps are: the configured memory, shared out.
 
-use kldtrace_abi::{block, sched, tcp};
+use kldtrace_abi::{block, histogram::Histogram, sched, tcp, zfs};
 
 use crate::catalogue::{Signal, Subject};
 
@@ -54,6 +54,38 @@ const MAPS: &[Map] = &[
         entry: size_of::<block::Block>() as u64,
         per_cpu: true,
         share: 10,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_OPS",
+        subject: Subject::Zfs,
+        entry: size_of::<zfs::Operations>() as u64,
+        per_cpu: true,
+        share: 30,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_STAGES",
+        subject: Subject::Zfs,
+        entry: size_of::<Histogram>() as u64,
+        per_cpu: true,
+        share: 30,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_VDEVS",
+        subject: Subject::Zfs,
+        entry: size_of::<zfs::Vdev>() as u64,
+        per_cpu: true,
+        share: 25,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_LOGS",
+        subject: Subject::Zfs,
+        entry: size_of::<zfs::LogWrites>() as u64,
+        per_cpu: true,
+        share: 15,
         with: &[],
     },
 ];

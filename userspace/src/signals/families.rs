@@ -76,7 +76,7 @@ pub(super) fn from_accounts<L, A>(
     signal: &'static Signal,
     accounts: &HashMap<L, Box<A>>,
     labels: impl Fn(&L) -> Vec<Arc<str>>,
-    numbers: fn(&A, &mut Emit<'_>),
+    numbers: impl Fn(&L, &A, &mut Emit<'_>),
 ) -> Family {
     let mut family = family(signal);
     for (key, account) in accounts {
@@ -86,7 +86,7 @@ pub(super) fn from_accounts<L, A>(
             labels: &labels,
             series: &mut family.series,
         };
-        numbers(account, &mut emit);
+        numbers(key, account, &mut emit);
     }
     // A hash map's order changes from run to run; people compare scrapes.
     family.series.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -10,10 +10,10 @@ pub mod own;
 pub mod reader;
 pub mod slots;
 pub mod table;
+pub mod zfs;
 
 /// The collectors of kernel modules. `series` is the limit of label sets for
 /// each subject.
 fn modules(series: usize) -> Vec<Box<dyn module::Module>> {
-    let _ = series;
-    Vec::new()
+    vec![Box::new(zfs::Collector::new(series))]
 }

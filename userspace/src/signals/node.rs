@@ -191,24 +191,27 @@ impl Node {
             .iter()
             .filter_map(|signal| {
                 Some(match signal.numbers {
-                    Numbers::Sched(numbers) => {
-                        from_accounts(signal, &sched, |unit| vec![unit.clone()], numbers)
-                    }
+                    Numbers::Sched(numbers) => from_accounts(
+                        signal,
+                        &sched,
+                        |unit| vec![unit.clone()],
+                        |_, account, emit| numbers(account, emit),
+                    ),
                     Numbers::Tcp(numbers) => from_accounts(
                         signal,
                         &tcp,
                         |(unit, interface, family)| {
                             vec![unit.clone(), interface.clone(), (*family).into()]
                         },
-                        numbers,
+                        |_, account, emit| numbers(account, emit),
                     ),
                     Numbers::Block(numbers) => from_accounts(
                         signal,
                         &block,
                         |(device, op)| vec![device.clone(), (*op).into()],
-                        numbers,
+                        |_, account, emit| numbers(account, emit),
                     ),
-                    Numbers::Facts(_) => return None,
+                    _ => return None,
                 })
             })
             .collect())

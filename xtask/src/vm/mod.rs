@@ -124,7 +124,7 @@ fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
         script: args.exec.clone().unwrap_or_default(),
         programs: vec![kldtrace()?],
         files: args.with.clone(),
-        tools: Vec::new(),
+        tools: vec!["strace"],
         shell: args.shell,
         no_modules: false,
     };
@@ -185,8 +185,8 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
 
 /// The command under test, built as the tests know it.
 fn kldtrace() -> Result<PathBuf> {
-    sh::run(sh::cargo().args(["build", "--quiet", "--package", "kldtrace"]))?;
-    let path = sh::target_dir().join("debug/kldtrace");
+    sh::run(sh::cargo().args(["build", "--quiet", "--profile=guest", "--package=kldtrace"]))?;
+    let path = sh::target_dir().join("guest/kldtrace");
     path.canonicalize()
         .with_context(|| format!("no {}", path.display()))
 }
@@ -195,7 +195,13 @@ fn kldtrace() -> Result<PathBuf> {
 fn test_binary(package: &str, target: &str) -> Result<PathBuf> {
     let mut command = sh::cargo();
     command
-        .args(["test", "--quiet", "--no-run", "--message-format=json"])
+        .args([
+            "test",
+            "--quiet",
+            "--no-run",
+            "--message-format=json",
+            "--profile=guest",
+        ])
         .args(["--package", package, "--test", target])
         .stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;

@@ -12,7 +12,10 @@
 //!   the system calls would see all, at 23 ns for *every* system call of the
 //!   node (docs/journal/2026-11-23-accept.md).
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::bpf_sock_addr,
     helpers::{bpf_get_current_task_btf, bpf_task_pt_regs},
     macros::{cgroup_sock_addr, fexit},
@@ -43,9 +46,9 @@ settings! {
 #[fexit(function = "inet_csk_accept")]
 pub fn inet_csk_accept(ctx: FExitContext) -> i32 {
     let socket: Typed = if on(&ACCEPT_TAKES_TWO) {
-        Object(ctx.arg(2))
+        Object(after_two(ctx.as_ptr()))
     } else {
-        Object(ctx.arg(4))
+        Object(after_four(ctx.as_ptr()))
     };
     if !socket.is_null()
         && let Some(memory) = remembered(socket)
@@ -53,6 +56,20 @@ pub fn inet_csk_accept(ctx: FExitContext) -> i32 {
         accepted(memory, socket);
     }
     0
+}
+
+/// What a function of two arguments returned. Out of line, like its twin: the
+/// verifier takes loads at fixed places of the context only, and the compiler
+/// would make of both one load at either place.
+#[inline(never)]
+fn after_two(ctx: *mut c_void) -> *const u8 {
+    FExitContext::new(ctx).arg(2)
+}
+
+/// What a function of four arguments returned.
+#[inline(never)]
+fn after_four(ctx: *mut c_void) -> *const u8 {
+    FExitContext::new(ctx).arg(4)
 }
 
 /// The peer's IPv4 address is asked for.

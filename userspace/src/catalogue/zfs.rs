@@ -1,0 +1,468 @@
+//! OpenZFS signals; probes/src/zfs/ and userspace/src/collect/zfs/.
+
+use kldtrace_abi::zfs::Op;
+use kldtrace_exporters::model::{Kind, Unit};
+
+use super::{Attach, Cost, Hook, Numbers, Signal, Subject};
+use crate::collect::zfs::txgs::PHASES;
+
+const fn enter(program: &'static str, function: &'static str) -> Hook {
+    Hook {
+        program,
+        attach: Attach::Kprobe(function),
+    }
+}
+
+const fn leave(program: &'static str, function: &'static str) -> Hook {
+    Hook {
+        program,
+        attach: Attach::Kretprobe(function),
+    }
+}
+
+/// Functions that every release from 2.1 on has.
+const OPERATIONS: &[&[Hook]] = &[
+    &[enter("zpl_read_enter", "zpl_iter_read")],
+    &[leave("zpl_read_leave", "zpl_iter_read")],
+    &[enter("zpl_write_enter", "zpl_iter_write")],
+    &[leave("zpl_write_leave", "zpl_iter_write")],
+    &[enter("zpl_fsync_enter", "zpl_fsync")],
+    &[leave("zpl_fsync_leave", "zpl_fsync")],
+    &[enter("zpl_open_enter", "zpl_open")],
+    &[leave("zpl_open_leave", "zpl_open")],
+    &[enter("zpl_readdir_enter", "zpl_iterate")],
+    &[leave("zpl_readdir_leave", "zpl_iterate")],
+];
+
+/// Faults in mapped files; not every release has them under these names.
+const MMAP: &[&[Hook]] = &[
+    &[enter("zpl_readahead_enter", "zpl_readahead")],
+    &[leave("zpl_readahead_leave", "zpl_readahead")],
+    // Named for pages before 5.19.
+    &[
+        enter("zpl_read_folio_enter", "zpl_read_folio"),
+        enter("zpl_readpage_enter", "zpl_readpage"),
+    ],
+    &[
+        leave("zpl_read_folio_leave", "zpl_read_folio"),
+        leave("zpl_read_folio_leave", "zpl_readpage"),
+    ],
+];
+
+const STAGES: &[&[Hook]] = &[
+    OPERATIONS[0],
+    OPERATIONS[1],
+    OPERATIONS[2],
+    OPERATIONS[3],
+    OPERATIONS[4],
+    OPERATIONS[5],
+    OPERATIONS[6],
+    OPERATIONS[7],
+    OPERATIONS[8],
+    OPERATIONS[9],
+    &[enter("zio_wait_enter", "zio_wait")],
+    &[leave("zio_wait_leave", "zio_wait")],
+    // Since 2.4 fsync goes through zil_commit_flags; zil_commit calls it.
+    &[
+        enter("zil_commit_enter", "zil_commit_flags"),
+        enter("zil_commit_enter", "zil_commit"),
+    ],
+    &[
+        leave("zil_commit_leave", "zil_commit_flags"),
+        leave("zil_commit_leave", "zil_commit"),
+    ],
+    &[enter("dmu_tx_wait_enter", "dmu_tx_wait")],
+    &[leave("dmu_tx_wait_leave", "dmu_tx_wait")],
+    &[
+        enter("txg_wait_enter", "txg_wait_synced_flags"),
+        enter("txg_wait_enter", "txg_wait_synced"),
+    ],
+    &[
+        leave("txg_wait_leave", "txg_wait_synced_flags"),
+        leave("txg_wait_leave", "txg_wait_synced"),
+    ],
+    &[enter("txg_wait_enter", "txg_wait_open")],
+    &[leave("txg_wait_leave", "txg_wait_open")],
+];
+
+const VDEV: &[Hook] = &[enter("vdev_stat_update", "vdev_stat_update")];
+
+const OP_LABELS: &[&str] = &["pool", "dataset", "op", "sync"];
+const VDEV_LABELS: &[&str] = &["pool", "vdev", "type", "priority"];
+const LOG_LABELS: &[&str] = &["pool", "dataset", "vdev", "log"];
+
+/// What all rows have in common until they say otherwise.
+const ROW: Signal = Signal {
+    name: "",
+    subject: Subject::Zfs,
+    metric: "",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    help: "",
+    labels: &[],
+    hooks: &[],
+    fields: &[],
+    switch: None,
+    cost: Cost::Read,
+    source: "",
+    numbers: Numbers::Facts(|_, _| {}),
+};
+
+/// The rows, in the order in which they are shown.
+pub(super) const SIGNALS: &[Signal] = &[
+    Signal {
+        name: "zfs.op_latency",
+        metric: "kldtrace_zfs_op_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of file operations on a dataset, as the application that called them feels it.",
+        labels: OP_LABELS,
+        hooks: OPERATIONS,
+        cost: Cost::Medium,
+        source: "module/os/linux/zfs/zpl_file.c: zpl_iter_read and others",
+        numbers: Numbers::ZfsOps(|op, account, emit| {
+            if op != Op::MmapRead {
+                emit.histogram(&[], &account.latency);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.mmap_read_latency",
+        metric: "kldtrace_zfs_mmap_read_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of page faults in mapped files of a dataset: reading ahead, or one page.",
+        labels: OP_LABELS,
+        hooks: MMAP,
+        cost: Cost::Medium,
+        source: "module/os/linux/zfs/zpl_file.c: zpl_readahead, zpl_read_folio",
+        numbers: Numbers::ZfsOps(|op, account, emit| {
+            if op == Op::MmapRead {
+                emit.histogram(&[], &account.latency);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.stage_latency",
+        metric: "kldtrace_zfs_stage_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of file operations in each stage; those that never left the CPU are in none. The stages of an operation add up to its time.",
+        labels: &["pool", "dataset", "op", "stage"],
+        hooks: STAGES,
+        switch: Some("SWITCH_ZFS_STAGES"),
+        cost: Cost::Medium,
+        source: "probes/src/zfs/frames.rs; module/zfs: zio_wait, zil_commit, dmu_tx_wait, txg_wait_synced, txg_wait_open",
+        numbers: Numbers::ZfsStages(|histogram, emit| emit.histogram(&[], histogram)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.op_bytes",
+        metric: "kldtrace_zfs_op_bytes",
+        unit: Unit::Bytes,
+        help: "Bytes that reads and writes of a dataset moved.",
+        labels: OP_LABELS,
+        hooks: OPERATIONS,
+        cost: Cost::Medium,
+        source: "module/os/linux/zfs/zpl_file.c: what zpl_iter_read and zpl_iter_write return",
+        numbers: Numbers::ZfsOps(|op, account, emit| {
+            if op != Op::MmapRead {
+                emit.unless_zero(&[], account.bytes);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.op_errors",
+        metric: "kldtrace_zfs_op_errors",
+        help: "File operations on a dataset that returned an error.",
+        labels: OP_LABELS,
+        hooks: OPERATIONS,
+        cost: Cost::Medium,
+        source: "module/os/linux/zfs/zpl_file.c",
+        numbers: Numbers::ZfsOps(|op, account, emit| {
+            if op != Op::MmapRead {
+                emit.integer(&[], account.errors);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.ops_from_memory",
+        metric: "kldtrace_zfs_ops_from_memory",
+        help: "File operations on a dataset that never left the CPU: served from memory without a wait.",
+        labels: OP_LABELS,
+        hooks: OPERATIONS,
+        cost: Cost::Medium,
+        source: "probes/src/zfs/frames.rs",
+        numbers: Numbers::ZfsOps(|op, account, emit| {
+            if op != Op::MmapRead {
+                emit.integer(&[], account.from_memory);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.slow_operations",
+        metric: "kldtrace_zfs_slow_operations",
+        help: "File operations on a dataset that took longer than [zfs] slow_operation; each is an event too.",
+        labels: &["pool", "dataset", "op"],
+        hooks: OPERATIONS,
+        cost: Cost::Low,
+        source: "probes/src/zfs/ops.rs",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for ((name, op), count) in &read.slow {
+                emit.integer(&[&name.pool, &name.dataset, op], *count);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.vdev_queue_latency",
+        metric: "kldtrace_zfs_vdev_queue_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of requests in ZFS's queue of a vdev, until they were issued to the device.",
+        labels: VDEV_LABELS,
+        hooks: &[VDEV],
+        cost: Cost::Medium,
+        source: "module/zfs/vdev.c: vdev_stat_update, vsx_queue_histo",
+        numbers: Numbers::ZfsVdevs(|account, emit| emit.histogram(&[], &account.queue)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.vdev_device_latency",
+        metric: "kldtrace_zfs_vdev_device_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of requests in a vdev's device, from issue to completion.",
+        labels: VDEV_LABELS,
+        hooks: &[VDEV],
+        cost: Cost::Medium,
+        source: "module/zfs/vdev.c: vdev_stat_update, vsx_disk_histo",
+        numbers: Numbers::ZfsVdevs(|account, emit| emit.histogram(&[], &account.device)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.vdev_bytes",
+        metric: "kldtrace_zfs_vdev_bytes",
+        unit: Unit::Bytes,
+        help: "Bytes of requests to a vdev that succeeded.",
+        labels: VDEV_LABELS,
+        hooks: &[VDEV],
+        cost: Cost::Medium,
+        source: "module/zfs/vdev.c: vdev_stat_update, psize",
+        numbers: Numbers::ZfsVdevs(|account, emit| emit.integer(&[], account.bytes)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.vdev_errors",
+        metric: "kldtrace_zfs_vdev_errors",
+        help: "Requests to a vdev that failed, retries too.",
+        labels: VDEV_LABELS,
+        hooks: &[VDEV],
+        cost: Cost::Medium,
+        source: "module/zfs/vdev.c: vdev_stat_update, io_error",
+        numbers: Numbers::ZfsVdevs(|account, emit| emit.integer(&[], account.errors)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.log_queue_latency",
+        metric: "kldtrace_zfs_log_queue_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of a dataset's intent-log writes in ZFS's queue of the vdev that they went to.",
+        labels: LOG_LABELS,
+        hooks: &[VDEV],
+        switch: Some("SWITCH_ZFS_LOG_WRITES"),
+        cost: Cost::Medium,
+        source: "module/zfs/zil.c: ZB_ZIL_LEVEL; module/zfs/vdev.c: vdev_stat_update",
+        numbers: Numbers::ZfsLogs(|account, emit| emit.histogram(&[], &account.queue)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.log_device_latency",
+        metric: "kldtrace_zfs_log_device_latency_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of a dataset's intent-log writes in the device of the vdev that they went to.",
+        labels: LOG_LABELS,
+        hooks: &[VDEV],
+        switch: Some("SWITCH_ZFS_LOG_WRITES"),
+        cost: Cost::Medium,
+        source: "module/zfs/zil.c: ZB_ZIL_LEVEL; module/zfs/vdev.c: vdev_stat_update",
+        numbers: Numbers::ZfsLogs(|account, emit| emit.histogram(&[], &account.device)),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.txg_time",
+        metric: "kldtrace_zfs_txg_time_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        help: "Time of transaction groups in each phase: open, quiesce, wait (for the sync before) and sync.",
+        labels: &["pool", "phase"],
+        source: "module/zfs/spa_stats.c: spa_txg_history; /proc/spl/kstat/zfs/POOL/txgs",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for (pool, groups) in read.zfs.txgs.pools() {
+                for ((_, phase), histogram) in PHASES.iter().zip(groups.phases.iter()) {
+                    emit.histogram(&[pool, phase], histogram);
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.arc_accesses",
+        metric: "kldtrace_zfs_arc_accesses",
+        help: "Look-ups in the ARC by what came of them; iohit: somebody else was already reading the block (since 2.2).",
+        labels: &["result", "access", "content"],
+        source: "module/zfs/arc.c: arc_access; /proc/spl/kstat/zfs/arcstats",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for access in ["demand", "prefetch"] {
+                for content in ["data", "metadata"] {
+                    for (column, result) in
+                        [("hits", "hit"), ("iohits", "iohit"), ("misses", "miss")]
+                    {
+                        let column = format!("{access}_{content}_{column}");
+                        if let Some(number) = read.state.arc.number(&column) {
+                            emit.integer(&[result, access, content], number);
+                        }
+                    }
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.l2arc_accesses",
+        metric: "kldtrace_zfs_l2arc_accesses",
+        help: "Look-ups in the L2ARC, after a miss in the ARC, by what came of them.",
+        labels: &["result"],
+        source: "module/zfs/arc.c; /proc/spl/kstat/zfs/arcstats: l2_hits, l2_misses",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for (column, result) in [("l2_hits", "hit"), ("l2_misses", "miss")] {
+                if let Some(number) = read.state.arc.number(column) {
+                    emit.integer(&[result], number);
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.arc_size",
+        metric: "kldtrace_zfs_arc_size_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Size of the ARC: what it has (size), what it aims at (target), and its bounds (min, max).",
+        labels: &["what"],
+        source: "module/zfs/arc.c; /proc/spl/kstat/zfs/arcstats: size, c, c_min, c_max",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for (column, what) in [
+                ("size", "size"),
+                ("c", "target"),
+                ("c_min", "min"),
+                ("c_max", "max"),
+            ] {
+                if let Some(number) = read.state.arc.number(column) {
+                    emit.integer(&[what], number);
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.arc_memory_throttles",
+        metric: "kldtrace_zfs_arc_memory_throttles",
+        help: "Writes that the ARC held back for want of memory.",
+        source: "module/os/linux/zfs/arc_os.c: arc_memory_throttle; arcstats: memory_throttle_count",
+        numbers: Numbers::ZfsState(|read, emit| {
+            if let Some(number) = read.state.arc.number("memory_throttle_count") {
+                emit.integer(&[], number);
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.transactions",
+        metric: "kldtrace_zfs_transactions",
+        help: "Transactions that were assigned to a group, or had to wait, by what became of them.",
+        labels: &["result"],
+        source: "module/zfs/dmu_tx.c: dmu_tx_stats; /proc/spl/kstat/zfs/dmu_tx",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for result in [
+                "assigned",
+                "delay",
+                "error",
+                "suspended",
+                "group",
+                "memory_reserve",
+                "memory_reclaim",
+                "dirty_throttle",
+                "dirty_delay",
+                "dirty_over_max",
+                "dirty_frees_delay",
+                "wrlog_delay",
+                "quota",
+            ] {
+                let column = format!("dmu_tx_{result}");
+                if let Some(number) = read.state.dmu_tx.number(&column) {
+                    emit.integer(&[result], number);
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.log_commits",
+        metric: "kldtrace_zfs_log_commits",
+        help: "Commits of intent logs, and those whose caller wrote the log itself (writer).",
+        labels: &["what"],
+        source: "module/zfs/zil.c: zil_stats; /proc/spl/kstat/zfs/zil",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for (column, what) in [
+                ("zil_commit_count", "commit"),
+                ("zil_commit_writer_count", "writer"),
+            ] {
+                if let Some(number) = read.state.zil.number(column) {
+                    emit.integer(&[what], number);
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.log_bytes",
+        metric: "kldtrace_zfs_log_bytes",
+        unit: Unit::Bytes,
+        help: "Bytes that went into intent logs, by where the log's blocks were: on the pool (main) or on a log device (slog).",
+        labels: &["log"],
+        source: "module/zfs/zil.c: zil_stats; /proc/spl/kstat/zfs/zil",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for (column, log) in [
+                ("zil_itx_metaslab_normal_bytes", "main"),
+                ("zil_itx_metaslab_slog_bytes", "slog"),
+            ] {
+                if let Some(number) = read.state.zil.number(column) {
+                    emit.integer(&[log], number);
+                }
+            }
+        }),
+        ..ROW
+    },
+    Signal {
+        name: "zfs.pool_state",
+        metric: "kldtrace_zfs_pool_state",
+        kind: Kind::Gauge,
+        help: "The state of a pool: 1 for the one that it is in.",
+        labels: &["pool", "state"],
+        source: "module/zfs/spa_misc.c: spa_state_to_name; /proc/spl/kstat/zfs/POOL/state",
+        numbers: Numbers::ZfsState(|read, emit| {
+            for (pool, state) in &read.state.pools {
+                emit.integer(&[pool, state], 1);
+            }
+        }),
+        ..ROW
+    },
+];

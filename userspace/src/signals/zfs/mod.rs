@@ -1,0 +1,450 @@
+//! OpenZFS: from the accounts of its probes, and from what it tells of itself,
+//! to families and events.
+
+mod accounts;
+mod slow;
+mod vdevs;
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
+use kldtrace_abi::{
+    OTHER,
+    histogram::Histogram,
+    zfs::{
+        LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, SlowOperation, Stage, StageKey,
+        Vdev, VdevKey,
+    },
+};
+use kldtrace_exporters::model::{Event, Family};
+
+use self::{slow::Slow, vdevs::VdevNames};
+use super::{
+    families::{from_accounts, from_facts},
+    maps::{AccountMap, Losses},
+    module::Module,
+    node::sum,
+    own::MapState,
+    table::{OTHER_LABEL, Table},
+};
+use crate::{
+    catalogue::{Numbers, Signal},
+    collect::zfs::{
+        KSTAT, State, Zfs,
+        datasets::{Datasets, Name},
+        objsets::Objsets,
+    },
+    kernel::{
+        loader::{self, Loaded, Options},
+        object::{ObjectFile, ZFS},
+    },
+};
+
+/// Everything that is read at once of OpenZFS.
+pub struct ZfsRead {
+    /// Its own tables.
+    pub state: State,
+    /// Its transaction groups.
+    pub zfs: Zfs,
+    /// Slow operations by dataset and operation, since the daemon began.
+    pub slow: HashMap<(Name, &'static str), u64>,
+}
+
+/// Labels of operations: dataset, operation, sync or async.
+type OpLabels = (Name, Option<Op>, &'static str);
+/// Labels of stages: dataset, operation, stage.
+type StageLabels = (Name, &'static str, &'static str);
+/// Labels of vdevs: pool, vdev, type, priority.
+type VdevLabels = (Arc<str>, Arc<str>, &'static str, &'static str);
+/// Labels of intent-log writes: dataset, vdev, kind of log.
+type LogLabels = (Name, Arc<str>, &'static str);
+
+/// The probes while they are attached.
+struct Probes {
+    loaded: Loaded,
+    ops: AccountMap<OpKey, Operations>,
+    stages: AccountMap<StageKey, Histogram>,
+    vdevs: AccountMap<VdevKey, Vdev>,
+    logs: AccountMap<LogKey, LogWrites>,
+    names: vdevs::NameMap,
+    events: RingBuf<MapData>,
+    losses: Losses,
+}
+
+/// What is counted of OpenZFS. It outlives the module.
+pub(super) struct Collector {
+    probes: Option<Probes>,
+    ops: Table<OpLabels, Operations>,
+    stages: Table<StageLabels, Histogram>,
+    vdevs: Table<VdevLabels, Vdev>,
+    logs: Table<LogLabels, LogWrites>,
+    datasets: Datasets,
+    objsets: Objsets,
+    vdev_names: VdevNames,
+    read: ZfsRead,
+    /// What was lost in probes that have been let go.
+    lost: HashMap<&'static str, u64>,
+    /// Entries of the maps when they were last read.
+    entries: [u64; 4],
+}
+
+impl Collector {
+    /// `series` is the limit of label sets for each table.
+    pub(super) fn new(series: usize) -> Self {
+        let other: Arc<str> = OTHER_LABEL.into();
+        let name = Name {
+            pool: other.clone(),
+            dataset: other.clone(),
+        };
+        Self {
+            probes: None,
+            ops: Table::new(series, (name.clone(), None, "")),
+            stages: Table::new(series, (name.clone(), OTHER_LABEL, OTHER_LABEL)),
+            vdevs: Table::new(series, (other.clone(), other.clone(), OTHER_LABEL, "")),
+            logs: Table::new(series, (name, other, "")),
+            datasets: Datasets::default(),
+            objsets: Objsets::default(),
+            vdev_names: VdevNames::default(),
+            read: ZfsRead {
+                state: State::default(),
+                zfs: Zfs::default(),
+                slow: HashMap::new(),
+            },
+            lost: HashMap::new(),
+            entries: [0; 4],
+        }
+    }
+
+    /// Reads all accounts. `all`: their owners are gone, so nothing stays in
+    /// the maps.
+    fn read_accounts(&mut self, all: bool) -> anyhow::Result<Read> {
+        let Some(probes) = &mut self.probes else {
+            return Ok(Read::default());
+        };
+        self.datasets.read();
+        let pools = self.read.zfs.pools();
+        self.vdev_names.learn(&mut probes.names)?;
+
+        let ops = probes.ops.read()?;
+        let stages = probes.stages.read()?;
+        let vdevs = probes.vdevs.read()?;
+        let logs = probes.logs.read()?;
+        self.entries = [ops.len(), stages.len(), vdevs.len(), logs.len()].map(|n| n as u64);
+
+        let names = &self.vdev_names;
+        let wanted: Vec<_> = logs
+            .keys()
+            .filter(|key| key.vdev != OTHER)
+            .map(|key| (names.of(key.vdev).pool, key.objset))
+            .collect();
+        self.objsets.want(Path::new(KSTAT), &pools, &wanted);
+
+        let (datasets, objsets) = (&self.datasets, &self.objsets);
+        let dataset = |device| {
+            if device == OTHER_DEVICE {
+                return (other_name(), false);
+            }
+            let (name, gone) = datasets.name(device);
+            (name, gone || all)
+        };
+        let exported = |pool: &Arc<str>| all || !pools.iter().any(|one| **one == **pool);
+        Ok(Read {
+            ops: sum(&mut probes.ops, &mut self.ops, ops, |key| {
+                let (name, gone) = dataset(key.device);
+                let sync = if key.sync == 1 { "sync" } else { "async" };
+                if key.device == OTHER_DEVICE {
+                    return ((name, None, ""), false);
+                }
+                let op = Op::ALL.get(usize::from(key.op)).copied();
+                ((name, op, sync), gone)
+            }),
+            stages: sum(&mut probes.stages, &mut self.stages, stages, |key| {
+                let (name, gone) = dataset(key.device);
+                if key.device == OTHER_DEVICE {
+                    return ((name, OTHER_LABEL, OTHER_LABEL), false);
+                }
+                ((name, op_word(key.op), stage_word(key.stage)), gone)
+            }),
+            vdevs: sum(&mut probes.vdevs, &mut self.vdevs, vdevs, |key| {
+                let words = (type_word(key.kind), priority_word(key.priority));
+                if key.vdev == OTHER {
+                    let other: Arc<str> = OTHER_LABEL.into();
+                    return ((other.clone(), other, OTHER_LABEL, ""), false);
+                }
+                let one = names.of(key.vdev);
+                let gone = exported(&one.pool);
+                ((one.pool, one.vdev, words.0, words.1), gone)
+            }),
+            logs: sum(&mut probes.logs, &mut self.logs, logs, |key| {
+                if key.vdev == OTHER {
+                    return ((other_name(), OTHER_LABEL.into(), ""), false);
+                }
+                let one = names.of(key.vdev);
+                let gone = exported(&one.pool);
+                let name = Name {
+                    dataset: objsets.name(&one.pool, key.objset),
+                    pool: one.pool,
+                };
+                ((name, one.vdev, one.log), gone)
+            }),
+        })
+    }
+
+    fn losses_now(&self) -> Vec<(&'static str, u64)> {
+        let probes = self.probes.as_ref();
+        let losses = probes.and_then(|probes| probes.losses.read().ok());
+        let losses = losses.unwrap_or_default().into_iter();
+        losses.map(|(loss, count)| (loss.as_str(), count)).collect()
+    }
+}
+
+/// All accounts by label.
+#[derive(Default)]
+struct Read {
+    ops: HashMap<OpLabels, Box<Operations>>,
+    stages: HashMap<StageLabels, Box<Histogram>>,
+    vdevs: HashMap<VdevLabels, Box<Vdev>>,
+    logs: HashMap<LogLabels, Box<LogWrites>>,
+}
+
+impl Module for Collector {
+    fn object(&self) -> &'static ObjectFile {
+        &ZFS
+    }
+
+    fn attach(&mut self, wanted: &[&'static Signal], options: &Options) -> anyhow::Result<()> {
+        let (mut loaded, maps) = loader::load(&ZFS, wanted, options, |ebpf| {
+            Ok((
+                AccountMap::take(ebpf, "ZFS_OPS", OpKey::OTHER)?,
+                AccountMap::take(ebpf, "ZFS_STAGES", StageKey::OTHER)?,
+                AccountMap::take(ebpf, "ZFS_VDEVS", VdevKey::OTHER)?,
+                AccountMap::take(ebpf, "ZFS_LOGS", LogKey::OTHER)?,
+            ))
+        })?;
+        let (ops, stages, vdevs, logs) = maps;
+        let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
+        self.probes = Some(Probes {
+            ops,
+            stages,
+            vdevs,
+            logs,
+            names: vdevs::NameMap::take(&mut loaded.ebpf)?,
+            events: events.try_into()?,
+            losses: Losses::take(&mut loaded.ebpf)?,
+            loaded,
+        });
+        Ok(())
+    }
+
+    fn detach(&mut self) {
+        if let Err(error) = self.read_accounts(true) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the last counts of zfs are lost"
+            );
+        }
+        for (reason, count) in self.losses_now() {
+            *self.lost.entry(reason).or_default() += count;
+        }
+        self.probes = None;
+    }
+
+    fn loaded(&self) -> Option<&Loaded> {
+        self.probes.as_ref().map(|probes| &probes.loaded)
+    }
+
+    fn loaded_mut(&mut self) -> Option<&mut Loaded> {
+        self.probes.as_mut().map(|probes| &mut probes.loaded)
+    }
+
+    fn drain(&mut self, unit: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
+        self.read.zfs.follow();
+        let Some(probes) = &mut self.probes else {
+            return Ok(Vec::new());
+        };
+        let mut events = Vec::new();
+        while let Some(bytes) = probes.events.next() {
+            let Some(event) = slow::parse(&bytes) else {
+                continue;
+            };
+            let event: SlowOperation = event;
+            if self.datasets.name(event.device).0.dataset.as_ref()
+                == crate::collect::zfs::datasets::UNKNOWN
+            {
+                self.datasets.read();
+            }
+            let (name, _) = self.datasets.name(event.device);
+            let slow = Slow {
+                event,
+                op: op_word(event.op as u16),
+                unit: unit(event.cgroup),
+                name,
+            };
+            *self
+                .read
+                .slow
+                .entry((slow.name.clone(), slow.op))
+                .or_default() += 1;
+            events.push(slow.event());
+        }
+        Ok(events)
+    }
+
+    fn families(&mut self, signals: &[&'static Signal]) -> anyhow::Result<Vec<Family>> {
+        let probed = |signal: &&&'static Signal| !matches!(signal.numbers, Numbers::ZfsState(_));
+        let read = if signals.iter().any(|signal| probed(&signal)) {
+            self.read_accounts(false)?
+        } else {
+            Read::default()
+        };
+        if signals.iter().any(|signal| !probed(&signal)) {
+            self.read.state = self.read.zfs.state();
+        }
+        Ok(signals
+            .iter()
+            .filter_map(|signal| {
+                Some(match signal.numbers {
+                    Numbers::ZfsOps(numbers) => from_accounts(
+                        signal,
+                        &read.ops,
+                        |(name, op, sync)| {
+                            let [pool, dataset] = labels(name);
+                            vec![
+                                pool,
+                                dataset,
+                                op.map_or(OTHER_LABEL, Op::as_str).into(),
+                                (*sync).into(),
+                            ]
+                        },
+                        // What found no room may be of any operation.
+                        |(_, op, _), account, emit| numbers(op.unwrap_or(Op::Read), account, emit),
+                    ),
+                    Numbers::ZfsStages(numbers) => from_accounts(
+                        signal,
+                        &read.stages,
+                        |(name, op, stage)| {
+                            let [pool, dataset] = labels(name);
+                            vec![pool, dataset, (*op).into(), (*stage).into()]
+                        },
+                        |_, account, emit| numbers(account, emit),
+                    ),
+                    Numbers::ZfsVdevs(numbers) => from_accounts(
+                        signal,
+                        &read.vdevs,
+                        |(pool, vdev, kind, priority)| {
+                            vec![
+                                pool.clone(),
+                                vdev.clone(),
+                                (*kind).into(),
+                                (*priority).into(),
+                            ]
+                        },
+                        |_, account, emit| numbers(account, emit),
+                    ),
+                    Numbers::ZfsLogs(numbers) => from_accounts(
+                        signal,
+                        &read.logs,
+                        |(name, vdev, log)| {
+                            let [pool, dataset] = labels(name);
+                            vec![pool, dataset, vdev.clone(), (*log).into()]
+                        },
+                        |_, account, emit| numbers(account, emit),
+                    ),
+                    Numbers::ZfsState(numbers) => from_facts(signal, &self.read, numbers),
+                    _ => return None,
+                })
+            })
+            .collect())
+    }
+
+    fn map_states(&self) -> Vec<MapState> {
+        let Some(probes) = &self.probes else {
+            return Vec::new();
+        };
+        let map = |name, entries, capacity: u32, memory| MapState {
+            name,
+            entries,
+            capacity: u64::from(capacity),
+            memory,
+        };
+        let [ops, stages, vdevs, logs] = self.entries;
+        vec![
+            map("zfs_ops", ops, probes.ops.capacity(), probes.ops.memory()),
+            map(
+                "zfs_stages",
+                stages,
+                probes.stages.capacity(),
+                probes.stages.memory(),
+            ),
+            map(
+                "zfs_vdevs",
+                vdevs,
+                probes.vdevs.capacity(),
+                probes.vdevs.memory(),
+            ),
+            map(
+                "zfs_logs",
+                logs,
+                probes.logs.capacity(),
+                probes.logs.memory(),
+            ),
+        ]
+    }
+
+    fn losses(&self) -> Vec<(&'static str, u64)> {
+        let mut losses = self.losses_now();
+        losses.extend(self.lost.iter().map(|(reason, count)| (*reason, *count)));
+        losses.push(("zfs_txg", self.read.zfs.txgs.lost()));
+        losses
+    }
+
+    fn folded(&self) -> Vec<(&'static str, u64)> {
+        let tables = self.ops.folded + self.stages.folded + self.vdevs.folded + self.logs.folded;
+        vec![("zfs", tables)]
+    }
+}
+
+fn other_name() -> Name {
+    Name {
+        pool: OTHER_LABEL.into(),
+        dataset: OTHER_LABEL.into(),
+    }
+}
+
+fn labels(name: &Name) -> [Arc<str>; 2] {
+    [name.pool.clone(), name.dataset.clone()]
+}
+
+fn op_word(op: u16) -> &'static str {
+    Op::ALL
+        .get(usize::from(op))
+        .map_or(OTHER_LABEL, |op| op.as_str())
+}
+
+fn stage_word(stage: u16) -> &'static str {
+    let stage = Stage::ALL.get(usize::from(stage));
+    stage.map_or(OTHER_LABEL, |stage| stage.as_str())
+}
+
+/// `enum zio_type` of include/sys/fs/zfs.h; flush was called ioctl before 2.3.
+fn type_word(kind: u32) -> &'static str {
+    const WORDS: [&str; 7] = ["null", "read", "write", "free", "claim", "flush", "trim"];
+    WORDS.get(kind as usize).unwrap_or(&OTHER_LABEL)
+}
+
+/// `enum zio_priority` of include/sys/zio_priority.h.
+fn priority_word(priority: u32) -> &'static str {
+    const WORDS: [&str; 9] = [
+        "sync_read",
+        "sync_write",
+        "async_read",
+        "async_write",
+        "scrub",
+        "removal",
+        "initializing",
+        "trim",
+        "rebuild",
+    ];
+    WORDS.get(priority as usize).unwrap_or(&OTHER_LABEL)
+}
