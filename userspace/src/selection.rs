@@ -30,6 +30,10 @@ pub fn options(config: &Config) -> Options {
             .map(|kind| kind.as_str())
             .collect(),
         diagnostics: config.log.probes,
+        settings: vec![(
+            "ZFS_SLOW_NS",
+            u64::try_from(config.zfs.slow_operation.as_nanos()).unwrap_or(u64::MAX),
+        )],
         ..Options::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use toml::{Spanned, de::DeValue};
@@ -174,6 +175,19 @@ fn size(input: &Input<'_>, least: u64, most: u64) -> Result<u64, Fault> {
     }
     let (least, most) = (units::format_size(least), units::format_size(most));
     let message = format!("must be a size from {least} to {most}, not {text:?}");
+    Err(fault(input.value, message))
+}
+
+/// The threshold of slow operations: a time, or none.
+pub(super) fn slow(input: &Input<'_>) -> Result<Duration, Fault> {
+    const LEAST: Duration = Duration::from_millis(1);
+    const MOST: Duration = Duration::from_hours(1);
+    let text = text(input.value, "a time such as \"100ms\"")?;
+    let time = units::duration(text).map_err(|message| fault(input.value, message))?;
+    if time.is_zero() || (LEAST..=MOST).contains(&time) {
+        return Ok(time);
+    }
+    let message = format!("must be \"0s\" or a time from 1ms to 1h, not {text:?}");
     Err(fault(input.value, message))
 }
 

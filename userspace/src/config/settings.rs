@@ -1,6 +1,6 @@
 //! Every section and key of the configuration, each defined once.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use toml::de::DeValue;
 
@@ -130,6 +130,12 @@ settings! {
         /// Buffer for events between kernel and daemon: a power of two,
         /// 64KiB to 64MiB.
         event_buffer: u64 = r#""1MiB""# by read::event_buffer,
+    }
+    /// OpenZFS.
+    zfs: Zfs {
+        /// File operations that take longer are events, 1ms to 1h, each with
+        /// where its time went; "0s": none is.
+        slow_operation: Duration = r#""100ms""# by read::slow,
     }
     /// What the daemon says of itself, on standard error.
     log: Log {

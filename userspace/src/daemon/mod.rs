@@ -182,8 +182,16 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
     if (&new.listen, &new.log, &new.node) != (&old.listen, &old.log, &old.node) {
         tracing::warn!("changes of [listen], [log] and [node] take a restart");
     }
-    if (&new.signals, &new.limits, &new.hooks) == (&old.signals, &old.limits, &old.hooks) {
-        tracing::info!("the signals, limits and hooks have not changed");
+    let probes = |config: &Config| {
+        (
+            config.signals.clone(),
+            config.limits.clone(),
+            config.zfs.clone(),
+            config.hooks.clone(),
+        )
+    };
+    if probes(&new) == probes(&old) {
+        tracing::info!("what concerns the probes has not changed");
         return old;
     }
     let fresh = new.clone();

@@ -292,7 +292,6 @@ fn load_object(
 ) -> anyhow::Result<Ebpf> {
     let mut globals: Vec<(&str, u64)> = offsets.globals().collect();
     globals.extend(&numbers.0);
-    globals.extend(&options.settings);
     globals.extend(
         enabled
             .iter()
@@ -303,6 +302,10 @@ fn load_object(
     loader.btf(types).allow_unsupported_maps();
     for (name, value) in &globals {
         loader.override_global(name, value, true);
+    }
+    for (name, value) in &options.settings {
+        // Not every object has every setting.
+        loader.override_global(name, value, false);
     }
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     let sizes = map_sizes(enabled, options.map_memory, cpus()?);

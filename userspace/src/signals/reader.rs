@@ -115,6 +115,15 @@ impl Reader {
         Ok(())
     }
 
+    /// What was lost in the kernel, by reason; the objects' losses one after
+    /// the other.
+    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+        let modules = self.modules.iter();
+        let modules = modules.flat_map(|slot| slot.module().losses());
+        let node = self.node.losses().unwrap_or_default();
+        node.into_iter().chain(modules).collect()
+    }
+
     /// The events since the last call, oldest first.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()

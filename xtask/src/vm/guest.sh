@@ -41,7 +41,10 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
     [ -n "$results" ] && [ -e "$results" ] && break
     sleep 0.2
 done
-sh /run.sh >"$results" 2>&1
-printf '\nkldtrace-guest-ended %d\n' $? >"$results"
+# Opened once: a port has one writer, and what the script has left running in
+# the background may be it.
+exec 3>"$results"
+sh /run.sh >&3 2>&3
+printf '\nkldtrace-guest-ended %d\n' $? >&3
 sync
 poweroff -f

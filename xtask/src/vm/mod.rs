@@ -37,7 +37,7 @@ pub struct Args {
     /// OpenZFS release: see --list
     #[arg(long)]
     zfs: Option<String>,
-    /// Scenario: a module of vm-tests/scenarios, or live for the tests of the
+    /// Scenario: a module of userspace/tests/guest, or live for the tests of the
     /// host's own kernel
     #[arg(long)]
     scenario: Option<String>,
@@ -144,9 +144,9 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
     let start = Instant::now();
     let live = only == Some("live");
     let binary = if live {
-        test_binary("kldtrace", "live")?
+        test_binary("live")?
     } else {
-        test_binary("kldtrace-vm-tests", "guest")?
+        test_binary("guest")?
     };
     let filters = match (only.filter(|_| !live), filter) {
         (Some(scenario), Some(filter)) => format!("{scenario}:: {filter}"),
@@ -192,7 +192,7 @@ fn kldtrace() -> Result<PathBuf> {
 }
 
 /// Builds a test binary, and says where it is.
-fn test_binary(package: &str, target: &str) -> Result<PathBuf> {
+fn test_binary(target: &str) -> Result<PathBuf> {
     let mut command = sh::cargo();
     command
         .args([
@@ -202,11 +202,11 @@ fn test_binary(package: &str, target: &str) -> Result<PathBuf> {
             "--message-format=json",
             "--profile=guest",
         ])
-        .args(["--package", package, "--test", target])
+        .args(["--package", "kldtrace", "--test", target])
         .stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("the tests of {package} do not build");
+        bail!("the test {target} does not build");
     }
     executable(&String::from_utf8_lossy(&output.stdout), target)
         .with_context(|| format!("cargo named no test binary {target}"))

@@ -16,18 +16,21 @@ use super::{datasets::UNKNOWN, kstat::Named};
 /// Names older than this are read again, as a dataset may be renamed.
 const FRESH: Duration = Duration::from_secs(30);
 
+/// A pool and an object set of it.
+pub type Key = (Arc<str>, u64);
+
 /// Names by pool and object set.
 #[derive(Default)]
 pub struct Objsets {
-    names: HashMap<(Arc<str>, u64), Arc<str>>,
-    unknown: HashSet<(Arc<str>, u64)>,
+    names: HashMap<Key, Arc<str>>,
+    unknown: HashSet<Key>,
     read: Option<Instant>,
 }
 
 impl Objsets {
     /// Prepares to be asked for these: reads the tables below `root` if one is
     /// new or the names are old.
-    pub fn want(&mut self, root: &Path, pools: &[String], wanted: &[(Arc<str>, u64)]) {
+    pub fn want(&mut self, root: &Path, pools: &[String], wanted: &[Key]) {
         let old = self.read.is_none_or(|read| read.elapsed() > FRESH);
         let knows = |one| self.names.contains_key(one) || self.unknown.contains(one);
         if wanted.is_empty() || !old && wanted.iter().all(knows) {
@@ -49,7 +52,7 @@ impl Objsets {
     }
 }
 
-fn names(root: &Path, pool: &str) -> Vec<((Arc<str>, u64), Arc<str>)> {
+fn names(root: &Path, pool: &str) -> Vec<(Key, Arc<str>)> {
     let label: Arc<str> = pool.into();
     let Ok(folder) = fs::read_dir(root.join(pool)) else {
         return Vec::new();

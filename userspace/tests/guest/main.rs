@@ -1,0 +1,9 @@
+//! Tests that need real ZFS or real WireGuard. They run in guests: `cargo
+//! xtask vm`. One module for one scenario. Elsewhere they say that they were
+//! skipped, and why.
+
+#[path = "../live/common.rs"]
+#[allow(dead_code, reason = "the live tests need more of it")]
+mod common;
+mod machine;
+mod zfs;
