@@ -130,6 +130,8 @@ impl Plan {
                 .map(|name| format!("{name}/{suite}")),
         );
         packages.push(tools);
+        // zinject is in no other.
+        packages.push(format!("zfs-test/{suite}"));
         let versions = view.versions(&packages)?;
         Ok(Self {
             release: image

@@ -36,29 +36,56 @@ pub struct Datasets {
     mounted: HashMap<u32, Name>,
     /// What was mounted once: the last account may be read after the unmount.
     before: HashMap<u32, Name>,
+    /// What had another name when it was last read: what was counted under it
+    /// stays with it.
+    renamed: HashMap<u32, Name>,
 }
 
 impl Datasets {
     /// Reads the mounts anew.
     pub fn read(&mut self) {
-        let mut mounted = HashMap::new();
-        // Our own mounts, which in a container are not the host's.
-        for process in ["self", "1"] {
-            let text = fs::read(format!("/proc/{process}/mountinfo")).unwrap_or_default();
-            mounted.extend(mounts(&String::from_utf8_lossy(&text)));
-        }
-        self.replace(mounted);
+        self.replace(all_mounts());
     }
 
     fn replace(&mut self, mounted: HashMap<u32, Name>) {
-        let gone = std::mem::replace(&mut self.mounted, mounted);
-        self.before.extend(gone);
+        let last = std::mem::replace(&mut self.mounted, mounted);
+        self.renamed.clear();
+        for (device, name) in last {
+            match self.mounted.get(&device) {
+                Some(now) if *now == name => {}
+                Some(_) => {
+                    self.renamed.insert(device, name);
+                }
+                None => {
+                    self.before.insert(device, name);
+                }
+            }
+        }
+        let mounted = &self.mounted;
         self.before
-            .retain(|device, _| !self.mounted.contains_key(device));
+            .retain(|device, _| !mounted.contains_key(device));
     }
 
-    /// The labels of a device, and whether it is no longer mounted.
+    /// The labels that a device has at this moment, for an event.
+    pub fn name_now(&self, device: u32) -> Name {
+        if let Some(name) = self.mounted.get(&device) {
+            return name.clone();
+        }
+        // Mounted since the accounts were last read. That reading must not
+        // miss what has changed, so it is not told of this one.
+        let fresh: HashMap<_, _> = all_mounts();
+        fresh
+            .get(&device)
+            .cloned()
+            .unwrap_or_else(|| self.name(device).0)
+    }
+
+    /// The labels of a device, and whether they end here: it is no longer
+    /// mounted, or has another name from now on.
     pub fn name(&self, device: u32) -> (Name, bool) {
+        if let Some(name) = self.renamed.get(&device) {
+            return (name.clone(), true);
+        }
         if let Some(name) = self.mounted.get(&device) {
             return (name.clone(), false);
         }
@@ -73,6 +100,16 @@ impl Datasets {
             }
         }
     }
+}
+
+/// Our own mounts, and the host's, which in a container are others.
+fn all_mounts() -> HashMap<u32, Name> {
+    let mut mounted = HashMap::new();
+    for process in ["self", "1"] {
+        let text = fs::read(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+        mounted.extend(mounts(&String::from_utf8_lossy(&text)));
+    }
+    mounted
 }
 
 /// The ZFS mounts of a mountinfo text, by the kernel's `dev_t`
@@ -147,6 +184,16 @@ mod tests {
         assert_eq!(datasets.name(45), (Name::new("tank"), true));
         datasets.replace([(45, Name::new("other"))].into());
         assert_eq!(datasets.name(45), (Name::new("other"), false));
+    }
+
+    #[test]
+    fn what_was_counted_under_an_old_name_stays_with_it() {
+        let mut datasets = Datasets::default();
+        datasets.replace([(45, Name::new("tank/a"))].into());
+        datasets.replace([(45, Name::new("tank/b"))].into());
+        assert_eq!(datasets.name(45), (Name::new("tank/a"), true));
+        datasets.replace([(45, Name::new("tank/b"))].into());
+        assert_eq!(datasets.name(45), (Name::new("tank/b"), false));
     }
 
     #[test]

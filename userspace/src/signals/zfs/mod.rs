@@ -12,10 +12,7 @@ use aya::maps::{MapData, RingBuf};
 use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
-    zfs::{
-        LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, SlowOperation, Stage, StageKey,
-        Vdev, VdevKey,
-    },
+    zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, Stage, StageKey, Vdev, VdevKey},
 };
 use kldtrace_exporters::model::{Event, Family};
 
@@ -268,13 +265,7 @@ impl Module for Collector {
             let Some(event) = slow::parse(&bytes) else {
                 continue;
             };
-            let event: SlowOperation = event;
-            if self.datasets.name(event.device).0.dataset.as_ref()
-                == crate::collect::zfs::datasets::UNKNOWN
-            {
-                self.datasets.read();
-            }
-            let (name, _) = self.datasets.name(event.device);
+            let name = self.datasets.name_now(event.device);
             let slow = Slow {
                 event,
                 op: op_word(event.op as u16),
