@@ -209,7 +209,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         metric: "kldtrace_zfs_slow_operations",
         help: "File operations on a dataset that took longer than [zfs] slow_operation; each is an event too.",
         labels: &["pool", "dataset", "op"],
-        hooks: OPERATIONS,
+        hooks: STAGES,
         cost: Cost::Low,
         source: "probes/src/zfs/ops.rs",
         numbers: Numbers::ZfsState(|read, emit| {

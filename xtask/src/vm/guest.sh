@@ -22,6 +22,7 @@ echo guest > /proc/sys/kernel/hostname
 echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd
 echo 'root:x:0:' > /etc/group
 ip link set lo up
+ulimit -n 65536
 for module in virtio_pci virtio_blk virtio_console nvme loop; do
     modprobe $module 2>/dev/null
 done

@@ -8,7 +8,7 @@ mod initramfs;
 mod matrix;
 mod qemu;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::setup::{self, Goal};
 use crate::sh;
 use crate::test::summary::Tests;
+use build::Parts;
 use initramfs::Run;
 use matrix::Cell;
 
@@ -149,9 +150,9 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
         test_binary("guest")?
     };
     let filters = match (only.filter(|_| !live), filter) {
-        (Some(scenario), Some(filter)) => format!("{scenario}:: {filter}"),
+        // Several filters are alternatives to a test program.
+        (_, Some(filter)) => filter.to_owned(),
         (Some(scenario), None) => format!("{scenario}::"),
-        (None, Some(filter)) => filter.to_owned(),
         (None, None) => String::new(),
     };
     let run = Run {
@@ -166,12 +167,8 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
     let archive = initramfs::write(&parts, &run, &folder)?;
     say("tests", "built and packed", start);
     let start = Instant::now();
-    let mut tests = Tests::default();
     let limit = Duration::from_secs(limit);
-    let status = qemu::run(&parts, &archive, &folder, limit, |line| {
-        println!("{line}");
-        tests.line(line);
-    });
+    let (mut tests, status) = boots(&parts, &archive, &folder, limit);
     say(&format!("guest {cell}"), "ended", start);
     match status {
         Ok(status) => tests.end(
@@ -181,6 +178,25 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
         Err(error) => tests.end(false, &format!("{error:#}")),
     }
     Ok(tests)
+}
+
+/// Boots a guest and reads along. Now and then emulation lets a kernel crash
+/// while it patches itself, before it has run any of ours: then once more.
+fn boots(parts: &Parts, archive: &Path, folder: &Path, limit: Duration) -> (Tests, Result<i32>) {
+    for last in [false, false, true] {
+        let mut tests = Tests::default();
+        let mut said = false;
+        let status = qemu::run(parts, archive, folder, limit, |line| {
+            said = true;
+            println!("{line}");
+            tests.line(line);
+        });
+        match &status {
+            Err(error) if !said && !last => println!("booting again: {error:#}"),
+            _ => return (tests, status),
+        }
+    }
+    unreachable!("the last boot returns")
 }
 
 /// The command under test, built as the tests know it.

@@ -88,10 +88,9 @@ fn zfs_suspended_pool_is_told_and_comes_back() {
     };
     let mut probes = attach(&["zfs.pool_state", "zfs.op_latency"], 0).unwrap();
     sh("zpool set failmode=wait stuck");
-    sh(&format!(
-        "zinject -d {} -e nxio -T all stuck",
-        pool.vdevs[0]
-    ));
+    let vdev = &pool.vdevs[0];
+    sh(&format!("zinject -d {vdev} -e io -T all stuck"));
+    sh(&format!("zinject -d {vdev} -e nxio -T probe stuck"));
     write(pool.file("a"), 1);
     let sync = std::process::Command::new("zpool")
         .args(["sync", "stuck"])

@@ -26,6 +26,10 @@ fn zfs_stages_of_an_fsync_add_up_to_it_and_name_the_intent_log() {
     };
     let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"], 0).unwrap();
     let mut file = File::create(pool.file("file")).unwrap();
+    // The first commit makes the log, and waits for a transaction group.
+    file.sync_all().unwrap();
+    file.write_all(&[1; 4096]).unwrap();
+    file.sync_all().unwrap();
     pool.delay(&pool.vdevs[0], 50);
     let before = probes.snapshot();
     for _ in 0..10 {
