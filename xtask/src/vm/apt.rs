@@ -62,7 +62,9 @@ impl View {
 
     /// The packages that a package depends on, first alternatives only.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
-        let text = sh::output(self.apt("apt-cache").args(["show", package]))?;
+        // Without the option it shows every version there is, newest first.
+        let mut show = self.apt("apt-cache");
+        let text = sh::output(show.args(["show", "--no-all-versions", package]))?;
         Ok(depends(&text))
     }
 
