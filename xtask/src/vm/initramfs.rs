@@ -37,7 +37,7 @@ pub struct Run {
     pub programs: Vec<PathBuf>,
     /// More programs of this machine, by name: they are there if they are
     /// installed here.
-    pub tools: Vec<&'static str>,
+    pub tools: Vec<String>,
     /// Files that appear in /host.
     pub files: Vec<PathBuf>,
     /// Whether a person gets a shell in place of the script.
@@ -63,7 +63,7 @@ pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(tree.join(dir))?;
     }
     let mut needed = Libraries::new(&tree);
-    let more = run.tools.iter().map(|tool| (*tool, false));
+    let more = run.tools.iter().map(|tool| (tool.as_str(), false));
     for (tool, required) in TOOLS.iter().copied().chain(more) {
         match sh::find(tool) {
             Some(path) => {

@@ -54,6 +54,9 @@ pub struct Args {
     /// A file to put into /host of the guest
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
+    /// A program of this machine to take along, such as bpftrace
+    #[arg(long, value_name = "NAME")]
+    tool: Vec<String>,
     /// List the guests
     #[arg(long)]
     list: bool,
@@ -125,7 +128,7 @@ fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
         script: args.exec.clone().unwrap_or_default(),
         programs: vec![kldtrace()?],
         files: args.with.clone(),
-        tools: vec!["strace"],
+        tools: args.tool.clone(),
         shell: args.shell,
         no_modules: false,
     };
