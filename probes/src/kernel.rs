@@ -85,12 +85,14 @@ impl<const TYPED: bool> Object<TYPED> {
 
     /// The object that is embedded at an offset.
     #[inline(always)]
+    #[must_use]
     pub fn part(self, offset: &'static u64) -> Self {
         Self(self.0.wrapping_add(setting(offset) as usize))
     }
 
     /// The object that the pointer at an offset points to.
     #[inline(always)]
+    #[must_use]
     pub fn follow(self, offset: &'static u64) -> Self {
         Self(self.get::<usize>(offset) as *const u8)
     }

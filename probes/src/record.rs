@@ -8,11 +8,14 @@ use kldtrace_abi::histogram::Histogram;
 /// caller that records several it would follow every way through all of them
 /// together, which for some programs is more than the million instructions
 /// that it looks at. Costs a call, about 2 ns.
+///
+/// # Safety
+/// `histogram` is null or a histogram of this CPU.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn record(histogram: *mut Histogram, nanoseconds: u64) -> u64 {
+pub unsafe extern "C" fn record(histogram: *mut Histogram, nanoseconds: u64) -> u64 {
     if !histogram.is_null() {
-        // SAFETY: callers hand in a histogram of this CPU.
+        // SAFETY: by contract.
         unsafe { Histogram::record(histogram, nanoseconds) };
     }
     0
