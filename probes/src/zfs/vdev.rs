@@ -197,7 +197,9 @@ fn name(zio: Plain, vdev: Plain, guid: u64) {
         let _ = bpf_probe_read_kernel_str_bytes(path.0, &mut (*names).path);
         (*names).log = top.get(&OFFSET___vdev___vdev_islog);
         (*names).whole_disk = vdev.get(&OFFSET___vdev___vdev_wholedisk);
-        if ZFS_NAMES.insert(guid, *names, 0).is_err() {
+        // By reference: it is larger than the stack.
+        let names = &*names;
+        if ZFS_NAMES.insert(guid, names, 0).is_err() {
             lose(Loss::ZfsSeries);
         }
     }
