@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match cli.command {
         Command::Latency(arguments) => cli::latency::run(arguments),
+        Command::Events(arguments) => cli::events::run(&arguments),
         Command::Doctor(arguments) => cli::doctor::run(&arguments),
         Command::Daemon(arguments) => cli::daemon::run(&arguments),
         Command::Config(arguments) => cli::config::run(&arguments),

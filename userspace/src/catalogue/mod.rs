@@ -5,11 +5,13 @@
 //! does not exist.
 
 mod block;
+mod events;
 mod own;
 mod sched;
 mod tcp;
 mod zfs;
 
+pub use events::{EVENTS, EventKind};
 use kldtrace_abi::{block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi};
 use kldtrace_exporters::model::{Kind, Unit};
 

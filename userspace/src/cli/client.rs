@@ -1,6 +1,7 @@
 //! Asking a running daemon over its Unix socket.
 
 use std::{
+    fmt::Write as _,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -16,6 +17,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     doctor::Report,
+    signals::events::Page,
     view::{session::Source, text::harmless},
 };
 
@@ -60,6 +62,19 @@ impl Client {
     /// The daemon's own report.
     pub fn doctor(&self) -> anyhow::Result<Report> {
         self.get("/v1/doctor")
+    }
+
+    /// Events of the subject; of all, if it has none.
+    pub fn events(&self, after: Option<u64>, limit: usize) -> anyhow::Result<Page> {
+        let mut path = format!("/v1/events?limit={limit}");
+        if !self.subject.is_empty() {
+            path.push_str("&subject=");
+            path.push_str(self.subject);
+        }
+        if let Some(after) = after {
+            let _ = write!(path, "&after={after}");
+        }
+        self.get(&path)
     }
 
     /// The families of the subject.

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::Cli;
 use crate::{
-    catalogue::{self, Signal, Subject},
+    catalogue::{self, EVENTS, EventKind, Signal, Subject},
     config::Config,
 };
 
@@ -89,8 +89,25 @@ fn reference(out: &mut dyn Write) -> std::io::Result<()> {
         for signal in catalogue::signals().filter(|signal| signal.subject == subject) {
             entry(signal, out)?;
         }
+        for event in EVENTS.iter().filter(|event| event.subject == subject) {
+            told(event, out)?;
+        }
     }
     Ok(())
+}
+
+/// An event's entry.
+fn told(event: &EventKind, out: &mut dyn Write) -> std::io::Result<()> {
+    let named = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    };
+    let (subject, kind) = (event.subject.as_str(), event.kind);
+    writeln!(out, "### Event {subject}.{kind}\n\n{}\n", event.help)?;
+    writeln!(out, "| | |\n|---|---|")?;
+    writeln!(out, "| labels | {} |", named(event.labels))?;
+    writeln!(out, "| fields | {} |", named(event.fields))?;
+    writeln!(out, "| told by | {} |\n", named(event.signals))
 }
 
 fn entry(signal: &Signal, out: &mut dyn Write) -> std::io::Result<()> {

@@ -1,17 +1,8 @@
 //! `kldtrace latency`.
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use kldtrace_exporters::model::{Family, Kind};
 
@@ -120,7 +111,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             None => Format::Plain,
         },
     };
-    let stop = stop_on_signals()?;
+    let stop = super::stop::on_signals()?;
     let total = session::run(
         source.as_mut(),
         &options,
@@ -239,35 +230,4 @@ impl Source for Attached {
     fn snapshot(&mut self) -> anyhow::Result<Vec<Family>> {
         self.0.families(|signal| signal.kind == Kind::Histogram)
     }
-}
-
-/// A flag that Ctrl-C and SIGTERM set. The second one ends at once.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot watch for signals")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) = (
-                signal(SignalKind::interrupt()),
-                signal(SignalKind::terminate()),
-            ) else {
-                return;
-            };
-            for _ in 0..2 {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if flag.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-            }
-        });
-    });
-    Ok(stop)
 }

@@ -6,8 +6,10 @@ pub mod config;
 pub mod daemon;
 pub mod docs;
 pub mod doctor;
+pub mod events;
 pub mod latency;
 pub mod log;
+mod stop;
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -24,6 +26,7 @@ Examples:
   kldtrace latency sched                   what the scheduler does to tasks, live
   kldtrace latency block --by device,op    block devices, reads and writes apart
   kldtrace latency tcp --by unit --duration 10s --json
+  kldtrace events zfs --follow             slow operations, with where their time went
   kldtrace doctor                          what this kernel serves, and what not and why
   kldtrace daemon --config /etc/kldtrace.toml
   kldtrace config --example                every setting with its default";
@@ -42,6 +45,8 @@ pub struct Cli {
 pub enum Command {
     /// Show latencies live: quantiles and a histogram
     Latency(latency::Arguments),
+    /// Show what happened: slow operations and other rare facts
+    Events(events::Arguments),
     /// Say what is measured, by which hook, at what cost, and what is not and why
     Doctor(doctor::Arguments),
     /// Measure all the time and serve Prometheus and this tool

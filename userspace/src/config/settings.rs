@@ -130,6 +130,9 @@ settings! {
         /// Buffer for events between kernel and daemon: a power of two,
         /// 64KiB to 64MiB.
         event_buffer: u64 = r#""1MiB""# by read::event_buffer,
+        /// Events that the daemon keeps for `kldtrace events`, 10 to 100000;
+        /// the oldest go first.
+        events: u64 = "1000" by read::integer::<10, 100_000>,
     }
     /// OpenZFS.
     zfs: Zfs {

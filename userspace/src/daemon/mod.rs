@@ -5,11 +5,12 @@ mod api;
 pub use api::WINDOW as DOCTOR_WINDOW;
 mod http;
 mod listen;
+mod told;
 
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -20,6 +21,7 @@ use tokio::{
     sync::watch,
 };
 
+use self::told::Told;
 use crate::{config::Config, kernel::loader::Availability, selection, signals::reader::Reader};
 
 /// The reader, shared by those who ask. It is replaced on reload.
@@ -82,7 +84,8 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         api::router(shared.clone()),
         stopped.clone(),
     ));
-    let mut events = tokio::spawn(drain(shared.clone()));
+    let told = Arc::new(Mutex::new(Told::default()));
+    let mut events = tokio::spawn(drain(shared.clone(), told.clone()));
     let mut statistics = tokio::spawn(sample_costs(shared.clone()));
 
     let mut config = config;
@@ -94,7 +97,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
                 // The old ring buffer goes with the old reader.
                 events.abort();
                 config = reload(config, path.as_deref(), &shared).await;
-                events = tokio::spawn(drain(shared.clone()));
+                events = tokio::spawn(drain(shared.clone(), told.clone()));
             }
             Some(ended) = tasks.join_next() => {
                 let result: anyhow::Result<()> = ended?;
@@ -148,6 +151,7 @@ fn start(config: &Config) -> anyhow::Result<Reader> {
         config.limits.series_per_family as usize,
     )?;
     reader.set_node(&config.node_name());
+    reader.keep_events(usize::try_from(config.limits.events)?);
     for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) = is {
             tracing::warn!(signal = signal.name, %reason, "signal absent");
@@ -198,7 +202,12 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
     // The new probes are attached before the old are let go: no gap. The
     // counters begin anew, as after a restart.
     let replaced = shared
-        .with(move |reader| start(&fresh).map(|new| drop(std::mem::replace(reader, new))))
+        .with(move |reader| {
+            let new = start(&fresh)?;
+            let old = std::mem::replace(reader, new);
+            reader.follow_events(old);
+            anyhow::Ok(())
+        })
         .await
         .and_then(|result| result);
     match replaced {
@@ -216,8 +225,8 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
     }
 }
 
-/// Takes events out of the ring buffer as they come.
-async fn drain(shared: Shared) -> anyhow::Result<()> {
+/// Takes events out of the ring buffer as they come, and tells of them.
+async fn drain(shared: Shared, told: Arc<Mutex<Told>>) -> anyhow::Result<()> {
     let descriptor = shared.with(|reader| reader.events_fd()).await??;
     // SAFETY: the descriptor is owned by the AsyncFd and lives as long.
     let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE)? };
@@ -227,7 +236,14 @@ async fn drain(shared: Shared) -> anyhow::Result<()> {
         if let Ok(event) = event {
             event?.clear_ready();
         }
-        shared.with(Reader::drain).await??;
+        let told = told.clone();
+        let taken = shared.with(move |reader| {
+            let taken = reader.drain();
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.tell(reader.events(), Instant::now());
+            taken
+        });
+        taken.await??;
         // A storm of cgroups is taken in by the hundred, not one by one.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -2,6 +2,7 @@
 
 pub mod cgroups;
 pub mod devices;
+pub mod events;
 pub mod families;
 pub mod maps;
 pub mod module;

@@ -3,7 +3,6 @@
 mod facts;
 
 use std::{
-    collections::VecDeque,
     io,
     os::fd::OwnedFd,
     sync::Arc,
@@ -13,7 +12,7 @@ use std::{
 use kldtrace_abi::histogram::Histogram;
 use kldtrace_exporters::model::{Event, Family};
 
-use super::{families::from_facts, module::Slot, node::Node, own};
+use super::{events::Store, families::from_facts, module::Slot, node::Node, own};
 use crate::{
     catalogue::{Numbers, Signal},
     kernel::{
@@ -22,14 +21,14 @@ use crate::{
     },
 };
 
-/// Events that wait for somebody to take them.
+/// Events that are kept unless somebody says otherwise.
 const EVENTS: usize = 1000;
 
 /// Reads what the probes count.
 pub struct Reader {
     node: Node,
     modules: Vec<Slot>,
-    events: VecDeque<Event>,
+    events: Store,
     stats_time: Duration,
     stats_since: Option<Instant>,
     name: Arc<str>,
@@ -61,7 +60,7 @@ impl Reader {
                 .into_iter()
                 .map(|module| Slot::new(module, wanted, options))
                 .collect(),
-            events: VecDeque::new(),
+            events: Store::new(EVENTS),
             stats_time: Duration::ZERO,
             stats_since: None,
             name: "".into(),
@@ -106,13 +105,32 @@ impl Reader {
         for slot in &mut self.modules {
             slot.follow();
             let node = &self.node;
-            self.events.extend(slot.drain(&|cgroup| node.unit(cgroup))?);
-        }
-        // Without anybody who takes them, the newest are of use.
-        while self.events.len() > EVENTS {
-            self.events.pop_front();
+            for event in slot.drain(&|cgroup| node.unit(cgroup))? {
+                self.events.push(event);
+            }
         }
         Ok(())
+    }
+
+    /// The events that have come, as of the last [`Self::drain`].
+    pub fn events(&self) -> &Store {
+        &self.events
+    }
+
+    /// Keeps so many events at most.
+    pub fn keep_events(&mut self, limit: usize) {
+        let before = std::mem::replace(&mut self.events, Store::new(limit));
+        self.events.follow(before);
+    }
+
+    /// Goes on with the events of the reader before this, which it takes for
+    /// the last time.
+    pub fn follow_events(&mut self, mut before: Self) {
+        if let Err(error) = before.drain() {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the last events before the reload are lost");
+        }
+        self.events.follow(before.events);
     }
 
     /// What was lost in the kernel, by reason; the objects' losses one after
@@ -124,9 +142,9 @@ impl Reader {
         node.into_iter().chain(modules).collect()
     }
 
-    /// The events since the last call, oldest first.
+    /// The events since the last call, oldest first, as far as they are kept.
     pub fn take_events(&mut self) -> Vec<Event> {
-        self.events.drain(..).collect()
+        self.events.take()
     }
 
     /// The kernel begins or ceases to keep run-time statistics for us.

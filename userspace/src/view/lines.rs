@@ -93,7 +93,7 @@ fn plain_line(
 
 /// `time` in UTC with milliseconds; a clock far beyond any reason gives the
 /// last time that there is.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     format!("{:.3}", Timestamp::try_from(time).unwrap_or(Timestamp::MAX))
 }
 

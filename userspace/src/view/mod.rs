@@ -5,12 +5,13 @@
 //! them.
 
 mod draw;
+pub mod events;
 pub mod group;
 pub mod hgrm;
 mod lines;
 mod octaves;
 pub mod quantile;
-mod screen;
+pub mod screen;
 pub mod session;
 mod table;
 #[cfg(test)]
