@@ -242,6 +242,14 @@ impl Signal {
             _ => self.metric.to_owned(),
         }
     }
+
+    /// The labels that `kldtrace latency` tells apart where nobody says which.
+    pub fn usual_groups(&self) -> &'static [&'static str] {
+        match self.subject {
+            Subject::Zfs => zfs::usual_groups(self.name),
+            _ => &[],
+        }
+    }
 }
 
 /// A hook with one candidate.

@@ -91,6 +91,19 @@ const OP_LABELS: &[&str] = &["pool", "dataset", "op", "sync"];
 const VDEV_LABELS: &[&str] = &["pool", "vdev", "type", "priority"];
 const LOG_LABELS: &[&str] = &["pool", "dataset", "vdev", "log"];
 
+/// Of a target of many signals, what each is best told apart by.
+pub(super) fn usual_groups(signal: &str) -> &'static [&'static str] {
+    match signal {
+        "zfs.op_latency" => &["dataset", "op"],
+        "zfs.mmap_read_latency" => &["dataset"],
+        "zfs.stage_latency" => &["op", "stage"],
+        "zfs.vdev_queue_latency" | "zfs.vdev_device_latency" => &["vdev", "type"],
+        "zfs.log_queue_latency" | "zfs.log_device_latency" => &["dataset", "vdev", "log"],
+        "zfs.txg_time" => &["pool", "phase"],
+        _ => &[],
+    }
+}
+
 /// What all rows have in common until they say otherwise.
 const ROW: Signal = Signal {
     name: "",

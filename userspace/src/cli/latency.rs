@@ -71,12 +71,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let signals = signals_of(&target)?;
-    let shown: Vec<Shown> = signals.iter().map(|signal| shown(signal)).collect();
+    let all: Vec<Shown> = signals.iter().map(|signal| shown(signal)).collect();
     let selection = Selection {
         filters: arguments.filter,
         by: arguments.by,
     };
-    selection.check(&shown).map_err(anyhow::Error::msg)?;
+    let (shown, without) = selection.part(&all).map_err(anyhow::Error::msg)?;
+    let signals: Vec<_> = signals
+        .into_iter()
+        .filter(|signal| shown.iter().any(|one| one.signal == signal.name))
+        .collect();
+    let left_out = left_out(&without);
+    if arguments.json && !left_out.is_empty() {
+        writeln!(std::io::stderr(), "kldtrace: {left_out}")?;
+    }
     let files = arguments
         .hgrm
         .map(|path| hgrm::Files::create(&path, &shown))
@@ -103,6 +111,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         target,
         shown,
         selection,
+        left_out,
         interval: arguments.interval,
         duration: arguments.duration,
         format: match Screen::stdout() {
@@ -130,7 +139,17 @@ fn shown(signal: &'static Signal) -> Shown {
         metric: signal.metric,
         help: signal.help,
         labels: signal.labels,
+        by: signal.usual_groups(),
     }
+}
+
+/// The signals that do not have the labels that were asked for.
+fn left_out(without: &[Shown]) -> String {
+    if without.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = without.iter().map(|one| one.signal).collect();
+    format!("without these labels, left out: {}", names.join(", "))
 }
 
 fn latencies() -> impl Iterator<Item = &'static Signal> {

@@ -32,6 +32,9 @@ pub mod style {
     pub const BAR: Style = AnsiColor::Cyan.on_default();
 }
 
+/// With more signals than these, those that measured nothing share a line.
+const MANY: usize = 3;
+
 /// What happened in a stretch of time.
 #[derive(Clone, Debug, Default)]
 pub struct Stretch {
@@ -56,6 +59,8 @@ pub struct Frame<'a> {
     pub shown: &'a [Shown],
     /// Groups and filters.
     pub selection: &'a Selection,
+    /// What is not shown, and why; "" if there is nothing to say.
+    pub left_out: &'a str,
     /// Everything since the start.
     pub total: &'a Stretch,
     /// The last interval; `None` in the final frame.
@@ -71,16 +76,29 @@ impl Frame<'_> {
     /// without the row on which the cursor stands below.
     pub fn lines(&self, columns: usize, rows: usize) -> Vec<Line> {
         let mut lines = vec![self.title()];
+        if !self.left_out.is_empty() {
+            let left_out = text::truncated(self.left_out, columns);
+            lines.push(Line::default().with(style::DIM, left_out));
+        }
         let mut bottom = Vec::new();
         if let (Some(duration), Some(_)) = (self.duration, self.last) {
             bottom = vec![Line::default(), self.progress(duration, columns)];
         }
         let active = |signal: &Shown| self.total.of(signal).next().is_some();
-        let mut waiting = self.shown.iter().filter(|signal| active(signal)).count();
+        let (measured, mut idle): (Vec<&Shown>, Vec<&Shown>) =
+            self.shown.iter().partition(|signal| active(signal));
+        let mut waiting = measured.len();
+        if self.shown.len() > MANY && idle.len() > 1 {
+            let idle: Vec<_> = idle.drain(..).map(|signal| signal.signal).collect();
+            let nothing = format!("nothing measured: {}", idle.join(", "));
+            let nothing = Line::default().with(style::DIM, text::truncated(&nothing, columns));
+            bottom.splice(..0, [Line::default(), nothing]);
+        }
         // Blank line and heading of each, and a table header if active.
-        let fixed = lines.len() + bottom.len() + 2 * self.shown.len() + waiting;
+        let fixed = lines.len() + bottom.len() + 2 * idle.len() + 3 * waiting;
         let mut left = rows.saturating_sub(fixed);
-        for signal in self.shown {
+        let together = |signal: &&Shown| active(signal) || idle.contains(signal);
+        for signal in self.shown.iter().filter(together) {
             lines.push(Line::default());
             let heading = Line::default().with(style::HEADING, signal.signal);
             if !active(signal) {
@@ -173,7 +191,8 @@ impl Frame<'_> {
             let now = now.map(|row| &row.histogram);
             entries.push(self.entry(self.name(group), &group.histogram, now));
         }
-        let title = text::harmless(&self.selection.by.join(" / ").to_uppercase());
+        let by = self.selection.by_of(signal);
+        let title = text::harmless(&by.join(" / ").to_uppercase());
         let mut lines = table::draw(&title, &entries, columns, self.last.is_some());
         if left_out {
             let more = format!("  … and {} more", groups.len() - room);
@@ -200,7 +219,8 @@ impl Frame<'_> {
 
     /// The group's label values in the order of `by`.
     fn name(&self, row: &Row) -> String {
-        let values = self.selection.by.iter().map(|label| {
+        let by = self.selection.by_of(&row.shown).into_iter();
+        let values = by.map(|label| {
             let value = row.labels.iter().find(|(name, _)| name == label);
             value.map_or_else(|| "-".to_owned(), |(_, value)| text::harmless(value))
         });

@@ -19,6 +19,14 @@ pub struct Shown {
     pub help: &'static str,
     /// Names of its labels.
     pub labels: &'static [&'static str],
+    /// The labels that tell its rows apart where nobody says which.
+    pub by: &'static [&'static str],
+}
+
+impl Shown {
+    fn has(&self, label: &str) -> bool {
+        self.labels.contains(&label)
+    }
 }
 
 /// One `--filter LABEL=VALUE`; in the value, `*` stands for any text.
@@ -56,7 +64,7 @@ pub struct Selection {
     /// A series is shown if, for each label named here, one of that label's
     /// filters matches; a series without the label is not shown.
     pub filters: Vec<Filter>,
-    /// Labels that tell rows apart, in order; none puts everything together.
+    /// Labels that tell rows apart, in order; none: those of [`Shown::by`].
     pub by: Vec<String>,
 }
 
@@ -89,6 +97,40 @@ impl Selection {
         Ok(())
     }
 
+    /// Parts `shown` into the signals that have the labels that are asked for
+    /// and those to leave out. Where no signal has all labels of `by`, those
+    /// that have any of them are shown.
+    ///
+    /// # Errors
+    /// As [`Self::check`], and when no signal has all labels of the filters.
+    pub fn part(&self, shown: &[Shown]) -> Result<(Vec<Shown>, Vec<Shown>), String> {
+        self.check(shown)?;
+        let filtered = |one: &Shown| self.filters.iter().all(|filter| one.has(&filter.label));
+        let all = |one: &Shown| filtered(one) && self.by.iter().all(|label| one.has(label));
+        let any = |one: &Shown| filtered(one) && self.by.iter().any(|label| one.has(label));
+        let parted = if shown.iter().any(all) {
+            shown.iter().partition(|one| all(one))
+        } else if shown.iter().any(any) {
+            shown.iter().partition(|one| any(one))
+        } else {
+            let labels = self.filters.iter().map(|filter| filter.label.as_str());
+            let labels: Vec<_> = labels.chain(self.by.iter().map(String::as_str)).collect();
+            return Err(format!(
+                "no signal has these labels together: {}",
+                labels.join(", ")
+            ));
+        };
+        Ok(parted)
+    }
+
+    /// The labels that tell a signal's rows apart, in order.
+    pub fn by_of(&self, shown: &Shown) -> Vec<&str> {
+        if self.by.is_empty() {
+            return shown.by.to_vec();
+        }
+        self.by.iter().map(String::as_str).collect()
+    }
+
     fn admits(&self, series: &Series) -> bool {
         let matched = |wanted: &Filter| {
             let mut same = self.filters.iter().filter(|f| f.label == wanted.label);
@@ -99,9 +141,9 @@ impl Selection {
     }
 
     /// The labels that a series is grouped by, as far as it has them.
-    fn group(&self, series: &Series) -> Labels {
-        let by = self.by.iter();
-        by.filter_map(|label| Some((label.clone(), value(series, label)?.clone())))
+    fn group(&self, shown: &Shown, series: &Series) -> Labels {
+        let by = self.by_of(shown).into_iter();
+        by.filter_map(|label| Some((label.to_owned(), value(series, label)?.clone())))
             .collect()
     }
 }
@@ -154,7 +196,7 @@ pub fn rows(
                 .map_or_else(|| histogram.clone(), |old| since(histogram, old));
             rows.push(Row {
                 shown: *signal,
-                labels: selection.group(series),
+                labels: selection.group(signal, series),
                 histogram: new,
             });
         }

@@ -51,6 +51,8 @@ pub struct Options {
     pub shown: Vec<Shown>,
     /// Groups and filters.
     pub selection: Selection,
+    /// What is not shown, and why; "" if there is nothing to say.
+    pub left_out: String,
     /// Time between snapshots; at least a millisecond.
     pub interval: Duration,
     /// Ends after so long; `None` runs until stopped.
@@ -202,7 +204,12 @@ impl Session<'_> {
 
     fn begin(&mut self) -> io::Result<()> {
         match &mut self.output {
-            Output::Plain(out) => lines::header(*out, &self.options.shown),
+            Output::Plain(out) => {
+                if !self.options.left_out.is_empty() {
+                    writeln!(out, "# {}", self.options.left_out)?;
+                }
+                lines::header(*out, &self.options.shown)
+            }
             Output::Json(_) => Ok(()),
             Output::Terminal(..) => self.draw(false),
         }
@@ -238,6 +245,7 @@ impl Session<'_> {
             target: &self.options.target,
             shown: &self.options.shown,
             selection: &self.options.selection,
+            left_out: &self.options.left_out,
             total: &self.total,
             last: (!last).then_some(&self.last),
             elapsed: self.start.elapsed(),

@@ -24,12 +24,14 @@ const SHOWN: [Shown; 2] = [
         metric: "kldtrace_block_device_seconds",
         help: "Time a request spends in the device.",
         labels: &["device", "operation"],
+        by: &[],
     },
     Shown {
         signal: "block.queue",
         metric: "kldtrace_block_queue_seconds",
         help: "Time a request waits for the device.",
         labels: &["device"],
+        by: &[],
     },
 ];
 
@@ -97,6 +99,7 @@ fn drawn(selection: &Selection, columns: usize, rows: usize, live: bool) -> Stri
         target: "block",
         shown: &SHOWN,
         selection,
+        left_out: "",
         total: &total,
         last: live.then_some(&last),
         elapsed: Duration::from_secs(10),
@@ -217,6 +220,7 @@ fn session(
         target: "block".to_owned(),
         shown: SHOWN.to_vec(),
         selection: select(&[], &[]),
+        left_out: String::new(),
         interval,
         duration: (intervals > 0).then_some(interval * intervals),
         format,
@@ -283,11 +287,103 @@ fn a_closed_pipe_is_a_normal_end() {
             target: "block".to_owned(),
             shown: SHOWN.to_vec(),
             selection: Selection::default(),
+            left_out: String::new(),
             interval: Duration::from_millis(1),
             duration: None,
             format,
         };
         let mut source = Prepared([node(0), node(1)].into());
         assert!(run(&mut source, &options, &AtomicBool::new(false), &mut Closed).is_ok());
+    }
+}
+
+#[test]
+fn signals_without_the_labels_are_left_out() {
+    let names = |parts: Result<(Vec<Shown>, Vec<Shown>), String>| {
+        let (shown, without) = parts.unwrap();
+        let names = |of: Vec<Shown>| of.iter().map(|one| one.signal).collect::<Vec<_>>();
+        (names(shown), names(without))
+    };
+    let [device, queue] = ["block.device", "block.queue"];
+    let part = |by: &[&str], filters: &[&str]| names(select(by, filters).part(&SHOWN));
+    assert_eq!(part(&[], &[]), (vec![device, queue], vec![]));
+    assert_eq!(part(&["device"], &[]), (vec![device, queue], vec![]));
+    assert_eq!(part(&["operation"], &[]), (vec![device], vec![queue]));
+    assert_eq!(
+        part(&["device", "operation"], &[]),
+        (vec![device], vec![queue])
+    );
+    assert_eq!(part(&[], &["operation=read"]), (vec![device], vec![queue]));
+    assert!(select(&["devise"], &[]).part(&SHOWN).is_err());
+
+    // No signal has both labels: any will do for telling apart, none for a
+    // filter.
+    let both = [
+        Shown {
+            labels: &["vdev"],
+            ..SHOWN[0]
+        },
+        Shown {
+            labels: &["dataset"],
+            ..SHOWN[1]
+        },
+    ];
+    assert_eq!(
+        names(select(&["vdev", "dataset"], &[]).part(&both)).0.len(),
+        2
+    );
+    assert_eq!(
+        select(&["vdev"], &["dataset=a"]).part(&both),
+        Err("no signal has these labels together: dataset, vdev".to_owned())
+    );
+}
+
+#[test]
+fn groups_are_the_usual_ones_unless_said_otherwise() {
+    let usual = [Shown {
+        by: &["operation"],
+        ..SHOWN[0]
+    }];
+    let labels = |by: &[&str]| -> Vec<String> {
+        let rows = rows(&usual, &select(by, &[]), &node(0), &node(1));
+        rows.iter().map(|row| row.labels[0].0.clone()).collect()
+    };
+    assert_eq!(labels(&[]), ["operation", "operation"]);
+    assert_eq!(labels(&["device"]), ["device", "device"]);
+}
+
+#[test]
+fn many_idle_signals_share_a_line() {
+    let idle = |signal| Shown {
+        signal,
+        metric: "kldtrace_x_seconds",
+        ..SHOWN[0]
+    };
+    let shown = [SHOWN[0], idle("a"), idle("b"), idle("c")];
+    let selection = select(&[], &[]);
+    let total = Stretch {
+        rows: rows(&shown, &selection, &node(0), &node(1)),
+        seconds: 1.0,
+    };
+    let frame = Frame {
+        target: "block",
+        shown: &shown,
+        selection: &selection,
+        left_out: "without these labels, left out: d",
+        total: &total,
+        last: Some(&total),
+        elapsed: Duration::from_secs(1),
+        duration: None,
+    };
+    let lines: Vec<_> = frame
+        .lines(80, 40)
+        .iter()
+        .map(|line| line.render(false))
+        .collect();
+    assert_eq!(lines[1], "without these labels, left out: d");
+    assert_eq!(lines.last().unwrap(), "nothing measured: a, b, c");
+    assert!(lines.iter().any(|line| line.starts_with("block.device")));
+    for rows in 0..12 {
+        assert!(frame.lines(30, rows).len() <= rows);
     }
 }
