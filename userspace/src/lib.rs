@@ -6,6 +6,7 @@ pub mod collect;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod explain;
 pub mod kernel;
 pub mod selection;
 pub mod signals;

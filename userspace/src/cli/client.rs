@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use kldtrace_exporters::model::Family;
+use kldtrace_exporters::model::{Event, Family};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Client {
     socket: PathBuf,
     subject: &'static str,
+    /// The last event that [`Source::events`] has handed out.
+    after: Option<u64>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -55,6 +57,7 @@ impl Client {
         Ok(Some(Self {
             socket: socket.to_owned(),
             subject,
+            after: None,
             runtime,
         }))
     }
@@ -126,5 +129,12 @@ impl Client {
 impl Source for Client {
     fn snapshot(&mut self) -> anyhow::Result<Vec<Family>> {
         self.families()
+    }
+
+    fn events(&mut self) -> anyhow::Result<Vec<Event>> {
+        // No daemon keeps more.
+        let page = Self::events(self, self.after, 100_000)?;
+        self.after = Some(page.next);
+        Ok(page.events)
     }
 }

@@ -4,17 +4,18 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::Args;
-use kldtrace_exporters::model::{Family, Kind};
+use kldtrace_exporters::model::{Event, Family, Kind};
 
 use super::DaemonAddress;
 use crate::{
     catalogue::{self, Signal, Subject},
     config::{Config, LogFormat, units},
+    explain::{self, Quantile},
     kernel::{loader::Availability, modules},
     selection,
     signals::reader::Reader,
     view::{
-        Screen,
+        self, Screen,
         group::{Filter, Selection, Shown},
         hgrm,
         session::{self, Format, Source},
@@ -30,13 +31,15 @@ use crate::{
   kldtrace latency block --by device,op --duration 30s
   kldtrace latency tcp --filter unit=nginx.service --filter 'interface=wg-*'
   kldtrace latency block --duration 1m --hgrm block.hgrm
+  kldtrace latency zfs --by vdev
+  kldtrace latency zfs --explain --quantile p99.9 --filter 'dataset=rpool/*'
   kldtrace latency --list
 
 Values of one label given twice mean either; * stands for any text. A running
 daemon is asked; without one, just the probes that are needed are attached
 for as long as this runs.")]
 pub struct Arguments {
-    /// sched, tcp, block, or one signal of --list
+    /// sched, tcp, block, zfs, or one signal of --list
     #[arg(required_unless_present = "list")]
     target: Option<String>,
     /// Label to tell apart; several: --by device,op
@@ -57,6 +60,18 @@ pub struct Arguments {
     /// Write the percentiles for HdrHistogram's plotters at the end
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
+    /// Say where the time went, for each dataset and operation (zfs only);
+    /// measures for --duration, 10s unless it is given
+    #[arg(long, conflicts_with_all = ["hgrm", "list"])]
+    explain: bool,
+    /// How slow the operations are that --explain looks at
+    #[arg(
+        long,
+        value_name = "QUANTILE",
+        default_value = "p99",
+        requires = "explain"
+    )]
+    quantile: Quantile,
     /// List the targets and their signals
     #[arg(long)]
     list: bool,
@@ -66,10 +81,13 @@ pub struct Arguments {
 
 /// Shows latencies until the duration is over or Ctrl-C.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Some(target) = arguments.target.filter(|_| !arguments.list) else {
+    let Some(target) = arguments.target.clone().filter(|_| !arguments.list) else {
         list(arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     };
+    if arguments.explain {
+        return explain(&target, arguments);
+    }
     let signals = signals_of(&target)?;
     let all: Vec<Shown> = signals.iter().map(|signal| shown(signal)).collect();
     let selection = Selection {
@@ -91,21 +109,14 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .transpose()?;
 
     super::log::start("error", LogFormat::Text)?;
-    let mut source = source(&signals, &arguments.daemon)?;
+    let mut source = source(&signals, &arguments.daemon, &Config::default())?;
     let measured = source.snapshot()?;
     let shown: Vec<Shown> = shown
         .into_iter()
         .filter(|shown| measured.iter().any(|family| family.name == shown.metric))
         .collect();
     if shown.is_empty() {
-        let module = signals.first().and_then(|s| s.subject.object().module);
-        if let Some(module) = module.filter(|module| modules::loading(module).is_none()) {
-            bail!("{target}: {}", modules::absent_because(module));
-        }
-        bail!(
-            "{target}: none of its signals is measured: kldtrace doctor says why; if the daemon's \
-             configuration leaves them out, enable them there or use --attach"
-        );
+        not_measured(&target, &signals)?;
     }
     let options = session::Options {
         target,
@@ -114,11 +125,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         left_out,
         interval: arguments.interval,
         duration: arguments.duration,
-        format: match Screen::stdout() {
-            _ if arguments.json => Format::Json,
-            Some(screen) => Format::Terminal(screen),
-            None => Format::Plain,
-        },
+        format: format(arguments.json),
     };
     let stop = super::stop::on_signals()?;
     let total = session::run(
@@ -131,6 +138,68 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         files.write(&total.rows)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long `--explain` measures where nobody says.
+const EXPLAIN_FOR: Duration = Duration::from_secs(10);
+
+/// Where only we measure, every operation that takes longer is looked at by
+/// itself: so many that a quantile's are among them, and none of those that
+/// the ARC serves.
+const EXPLAIN_SLOW: Duration = Duration::from_millis(1);
+
+fn explain(target: &str, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if target != Subject::Zfs.as_str() {
+        bail!("--explain is for zfs: only there each stage of an operation is known");
+    }
+    let request = explain::Request::new(arguments.by, arguments.filter, arguments.quantile)
+        .map_err(anyhow::Error::msg)?;
+    let signals: Vec<_> = explain::SIGNALS
+        .iter()
+        .filter_map(|name| catalogue::find(name))
+        .collect();
+    super::log::start("error", LogFormat::Text)?;
+    let mut config = Config::default();
+    config.zfs.slow_operation = EXPLAIN_SLOW;
+    let mut source = source(&signals, &arguments.daemon, &config)?;
+    let operations = signals[0];
+    if !source
+        .snapshot()?
+        .iter()
+        .any(|family| family.name == operations.metric)
+    {
+        not_measured(target, &signals)?;
+    }
+    let options = view::explain::Options {
+        request,
+        duration: arguments.duration.unwrap_or(EXPLAIN_FOR),
+        interval: arguments.interval.max(Duration::from_millis(100)),
+        format: format(arguments.json),
+    };
+    let stop = super::stop::on_signals()?;
+    let mut out = std::io::stdout().lock();
+    view::explain::run(source.as_mut(), &options, &stop, &mut out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format(json: bool) -> Format {
+    match Screen::stdout() {
+        _ if json => Format::Json,
+        Some(screen) => Format::Terminal(screen),
+        None => Format::Plain,
+    }
+}
+
+/// Why there is nothing of a target to show.
+fn not_measured(target: &str, signals: &[&'static Signal]) -> anyhow::Result<()> {
+    let module = signals.first().and_then(|s| s.subject.object().module);
+    if let Some(module) = module.filter(|module| modules::loading(module).is_none()) {
+        bail!("{target}: {}", modules::absent_because(module));
+    }
+    bail!(
+        "{target}: none of its signals is measured: kldtrace doctor says why; if the daemon's \
+         configuration leaves them out, enable them there or use --attach"
+    );
 }
 
 fn shown(signal: &'static Signal) -> Shown {
@@ -213,7 +282,11 @@ fn list(json: bool) -> anyhow::Result<()> {
 }
 
 /// The daemon if it runs, else our own probes.
-fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Result<Box<dyn Source>> {
+fn source(
+    signals: &[&'static Signal],
+    address: &DaemonAddress,
+    config: &Config,
+) -> anyhow::Result<Box<dyn Source>> {
     let subject = signals.first().map_or("", |signal| signal.subject.as_str());
     if let Some(daemon) = address.daemon(subject)? {
         return Ok(Box::new(daemon));
@@ -224,10 +297,9 @@ fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Resul
     if signals.iter().any(|signal| signal.labels.contains(&"unit")) {
         wanted.extend(catalogue::find("self.cgroup_events"));
     }
-    let config = Config::default();
-    let reader = Reader::attach(
+    let mut reader = Reader::attach(
         &wanted,
-        &selection::options(&config),
+        &selection::options(config),
         usize::try_from(config.limits.series_per_family)?,
     )?;
     for (signal, is) in reader.signals() {
@@ -239,8 +311,12 @@ fn source(signals: &[&'static Signal], address: &DaemonAddress) -> anyhow::Resul
             )?;
         }
     }
+    reader.keep_events(EVENTS);
     Ok(Box::new(Attached(reader)))
 }
+
+/// Events that are kept between two looks.
+const EVENTS: usize = 10_000;
 
 /// Our own probes, for as long as this runs.
 struct Attached(Reader);
@@ -248,5 +324,10 @@ struct Attached(Reader);
 impl Source for Attached {
     fn snapshot(&mut self) -> anyhow::Result<Vec<Family>> {
         self.0.families(|signal| signal.kind == Kind::Histogram)
+    }
+
+    fn events(&mut self) -> anyhow::Result<Vec<Event>> {
+        self.0.drain()?;
+        Ok(self.0.take_events())
     }
 }

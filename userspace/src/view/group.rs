@@ -52,6 +52,18 @@ impl FromStr for Filter {
     }
 }
 
+impl Filter {
+    /// The label that it looks at.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Whether it lets a value through.
+    pub fn admits(&self, value: &str) -> bool {
+        matches(&self.pattern, value)
+    }
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.label, self.pattern)

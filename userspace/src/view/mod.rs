@@ -6,6 +6,7 @@
 
 mod draw;
 pub mod events;
+pub mod explain;
 pub mod group;
 pub mod hgrm;
 mod lines;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use kldtrace_exporters::model::Family;
+use kldtrace_exporters::model::{Event, Family};
 
 use super::{
     draw::{Frame, Stretch},
@@ -29,6 +29,15 @@ pub trait Source {
     /// # Errors
     /// If the source has gone or answers what cannot be understood.
     fn snapshot(&mut self) -> anyhow::Result<Vec<Family>>;
+
+    /// The events since the last call, as far as they are kept; all that are
+    /// kept, the first time.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    fn events(&mut self) -> anyhow::Result<Vec<Event>> {
+        Ok(Vec::new())
+    }
 }
 
 /// What the output is for.
