@@ -1,6 +1,8 @@
 //! Reading kernel structures: the one place that follows kernel pointers.
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel};
 
 /// Declares where kernel fields lie.
 ///
@@ -78,8 +80,19 @@ impl<const TYPED: bool> Object<TYPED> {
             // the kernel handles a fault by reading zero.
             unsafe { core::ptr::read_volatile(field) }
         } else {
-            // SAFETY: the helper checks the address.
-            unsafe { bpf_probe_read_kernel(field) }.unwrap_or_default()
+            let mut value = MaybeUninit::<T>::uninit();
+            // SAFETY: the helper checks the address, and fills the value with
+            // zeros where it cannot read (kernel/trace/bpf_trace.c:
+            // bpf_probe_read_kernel_common). So its answer needs no branch,
+            // of which the verifier follows so many and no more.
+            unsafe {
+                bpf_probe_read_kernel(
+                    value.as_mut_ptr().cast(),
+                    size_of::<T>() as u32,
+                    field.cast(),
+                );
+                value.assume_init()
+            }
         }
     }
 

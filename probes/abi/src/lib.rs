@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod loss;
 pub mod sched;
 pub mod tcp;
+pub mod wireguard;
 pub mod zfs;
 
 /// Key part that stands for everything that found no room in a full map.

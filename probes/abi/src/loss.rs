@@ -31,11 +31,22 @@ pub enum Loss {
     /// The kernel missed the return of a function of ZFS: one measurement is
     /// missing.
     ZfsReturn = 10,
+    /// Labels found no room in the WireGuard accounts; counted as `other`.
+    WireguardSeries = 11,
+    /// A handshake found no room in the map of those under way: its time is
+    /// missing.
+    WireguardStart = 12,
+    /// A peer found no room in the list of peers, or lies behind the first
+    /// thousand of its interface: its bytes and last handshake are missing.
+    WireguardPeer = 13,
+    /// A handshake or failure was not told as an event, as there were too many
+    /// of its kind in that second. It is counted all the same.
+    WireguardEvent = 14,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -47,6 +58,10 @@ impl Loss {
         Self::ZfsSeries,
         Self::ZfsThread,
         Self::ZfsReturn,
+        Self::WireguardSeries,
+        Self::WireguardStart,
+        Self::WireguardPeer,
+        Self::WireguardEvent,
     ];
 
     /// The value of the label `reason`.
@@ -63,6 +78,10 @@ impl Loss {
             Self::ZfsSeries => "zfs_series",
             Self::ZfsThread => "zfs_thread",
             Self::ZfsReturn => "zfs_return",
+            Self::WireguardSeries => "wireguard_series",
+            Self::WireguardStart => "wireguard_start",
+            Self::WireguardPeer => "wireguard_peer",
+            Self::WireguardEvent => "wireguard_event",
         }
     }
 }
