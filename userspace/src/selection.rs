@@ -1,9 +1,12 @@
 //! From the configuration to signals and loader options.
 
+use std::sync::Arc;
+
 use crate::{
     catalogue::{self, Signal},
     config::Config,
     kernel::loader::Options,
+    signals::wireguard::names::Names,
 };
 
 /// The names that a configuration may use.
@@ -34,6 +37,10 @@ pub fn options(config: &Config) -> Options {
             "ZFS_SLOW_NS",
             u64::try_from(config.zfs.slow_operation.as_nanos()).unwrap_or(u64::MAX),
         )],
+        names: Arc::new(Names {
+            planes: config.planes.interfaces.clone(),
+            peers: config.wireguard.peers.clone(),
+        }),
         ..Options::default()
     }
 }

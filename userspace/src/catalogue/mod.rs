@@ -9,6 +9,7 @@ mod events;
 mod own;
 mod sched;
 mod tcp;
+mod wireguard;
 mod zfs;
 
 pub use events::{EVENTS, EventKind};
@@ -17,7 +18,12 @@ use kldtrace_exporters::model::{Kind, Unit};
 
 use crate::{
     kernel::object::{NODE, ObjectFile, WIREGUARD, ZFS},
-    signals::{families::Emit, own::Facts, zfs::ZfsRead},
+    signals::{
+        families::Emit,
+        own::Facts,
+        wireguard::accounts::{InterfaceAccount, PeerAccount},
+        zfs::ZfsRead,
+    },
 };
 
 /// What `kldtrace latency` and the configuration call a group of signals.
@@ -177,6 +183,10 @@ pub enum Numbers {
     ZfsLogs(fn(&zfs_abi::LogWrites, &mut Emit<'_>)),
     /// In what OpenZFS tells of itself.
     ZfsState(fn(&ZfsRead, &mut Emit<'_>)),
+    /// In the account of a WireGuard peer; labels `interface`, `plane`, `peer`.
+    Wireguard(fn(&PeerAccount, &mut Emit<'_>)),
+    /// In the account of a WireGuard interface; labels `interface`, `plane`.
+    WireguardInterface(fn(&InterfaceAccount, &mut Emit<'_>)),
     /// In the state that is read at once.
     Facts(fn(&Facts, &mut Emit<'_>)),
 }
@@ -223,6 +233,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         tcp::SIGNALS,
         block::SIGNALS,
         zfs::SIGNALS,
+        wireguard::SIGNALS,
         own::SIGNALS,
     ]
     .into_iter()

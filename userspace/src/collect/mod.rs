@@ -1,4 +1,5 @@
 //! State that is read, not traced.
 
 pub mod listen;
+pub mod wireguard;
 pub mod zfs;

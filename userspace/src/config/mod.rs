@@ -19,7 +19,7 @@ use std::{fmt::Write, fs, io::Read, path::Path};
 
 pub use error::ConfigError;
 pub use kinds::{HookKind, Level, LogFormat, MapMemory};
-pub use settings::{Config, Hooks, Limits, Listen, Log, Node, Signals};
+pub use settings::{Config, Hooks, Limits, Listen, Log, Node, Planes, Signals, Wireguard};
 
 use crate::words;
 
@@ -94,7 +94,17 @@ impl Config {
                     example.push('\n');
                 }
                 comment(&mut example, key.help);
-                let _ = writeln!(example, "#{} = {}", key.name, key.default);
+                match key.entries() {
+                    None => {
+                        let _ = writeln!(example, "#{} = {}", key.name, key.default);
+                    }
+                    Some(entries) => {
+                        let _ = writeln!(example, "#[{}.{}]", section.name, key.name);
+                        for (name, value) in entries {
+                            let _ = writeln!(example, "#{name} = {value}");
+                        }
+                    }
+                }
             }
         }
         example

@@ -1,6 +1,7 @@
 //! Reading and checking one value, by the type that its key has.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +13,10 @@ use super::{
     kinds::{MapMemory, Word},
     units,
 };
-use crate::words::{did_you_mean, matches};
+use crate::{
+    signals::wireguard::names::{PublicKey, from_base64},
+    words::{did_you_mean, matches},
+};
 
 /// A value as it stands in the file.
 pub(super) struct Input<'a> {
@@ -159,6 +163,75 @@ pub(super) fn integer<const LEAST: u64, const MOST: u64>(input: &Input<'_>) -> R
             let message = format!("must be a whole number from {LEAST} to {MOST}, not {found}");
             fault(input.value, message)
         })
+}
+
+/// The entries of a table whose keys are names that become labels.
+fn named<'a>(
+    input: &'a Input<'_>,
+    wanted: &str,
+) -> Result<Vec<(&'a str, &'a Spanned<DeValue<'a>>)>, Fault> {
+    let Some(table) = input.value.get_ref().as_table() else {
+        let found = shown(input.value.get_ref());
+        let message = format!("must be a table such as {wanted}, not {found}");
+        return Err(fault(input.value, message));
+    };
+    let entries = table.iter().map(|(name, value)| {
+        let text: &str = name.get_ref();
+        if text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
+            return Err(Fault {
+                offset: name.span().start,
+                message: "a name must be 1 to 253 bytes, without control characters".to_owned(),
+            });
+        }
+        Ok((text, value))
+    });
+    entries.collect()
+}
+
+/// Planes and the patterns of their interfaces.
+pub(super) fn planes(input: &Input<'_>) -> Result<Vec<(String, Vec<String>)>, Fault> {
+    let entries = named(input, r#"{ storage = "wg-storage" }"#)?;
+    let planes = entries.into_iter().map(|(name, value)| {
+        let one = Input {
+            value,
+            signals: input.signals,
+        };
+        let patterns = match value.get_ref().as_str() {
+            Some(pattern) => vec![(value, pattern)],
+            None => texts(&one)?,
+        };
+        for (place, pattern) in &patterns {
+            // IFNAMSIZ with its zero: include/uapi/linux/if.h.
+            let free = |c: char| c.is_whitespace() || c == '/' || c.is_control();
+            if pattern.is_empty() || pattern.len() > 15 || pattern.contains(free) {
+                let found = shown(place.get_ref());
+                let message = format!("must have names of interfaces, not {found}");
+                return Err(fault(place, message));
+            }
+        }
+        let patterns = patterns.iter().map(|(_, text)| (*text).to_owned());
+        Ok((name.to_owned(), patterns.collect()))
+    });
+    planes.collect()
+}
+
+/// Peers' names by key.
+pub(super) fn peers(input: &Input<'_>) -> Result<BTreeMap<PublicKey, String>, Fault> {
+    let mut peers = BTreeMap::new();
+    for (name, value) in named(input, r#"{ alice = "PUBLIC KEY" }"#)? {
+        let wanted = "public keys as wg shows them: 44 characters";
+        let text = text(value, wanted)?;
+        // The text is not shown: it may be another key than was meant.
+        let key = from_base64(text).ok_or_else(|| {
+            let message = format!("must be {wanted}; that of {name:?} is none");
+            fault(value, message)
+        })?;
+        if let Some(other) = peers.insert(key, name.to_owned()) {
+            let message = format!("{other:?} and {name:?} have the same key");
+            return Err(fault(value, message));
+        }
+    }
+    Ok(peers)
 }
 
 /// A size from `least` to `most` bytes.

@@ -1,6 +1,6 @@
 //! Every section and key of the configuration, each defined once.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use toml::de::DeValue;
 
@@ -8,6 +8,7 @@ use super::{
     kinds::{HookKind, Level, LogFormat, MapMemory},
     read::{self, Fault, Input},
 };
+use crate::signals::wireguard::names::PublicKey;
 
 /// A section of the file.
 pub(super) struct Section {
@@ -24,6 +25,18 @@ pub(super) struct Key {
     pub(super) help: &'static str,
     /// Checks a value and stores it.
     pub(super) set: fn(&mut Config, &Input<'_>) -> Result<(), Fault>,
+}
+
+impl Key {
+    /// The names and values of a default that is a table; `None`: it is none.
+    pub(super) fn entries(&self) -> Option<Vec<(String, &'static str)>> {
+        let value = DeValue::parse(self.default).ok()?;
+        let table = value.get_ref().as_table()?;
+        let entries = table
+            .iter()
+            .map(|(name, value)| (name.get_ref().to_string(), &self.default[value.span()]));
+        Some(entries.collect())
+    }
 }
 
 /// Makes, from one definition, a struct for each section, [`Config`], its
@@ -139,6 +152,19 @@ settings! {
         /// File operations that take longer are events, 1ms to 1h, each with
         /// where its time went; "0s": none is.
         slow_operation: Duration = r#""100ms""# by read::slow,
+    }
+    /// The networks of this node, by what they are for.
+    planes: Planes {
+        /// Names of planes, each with the name of its interface or a list of
+        /// them; * stands for any text. They are the label "plane".
+        interfaces: Vec<(String, Vec<String>)> = r#"{ management = "wg-mgmt", storage = "wg-storage", workload = "wg-workload", external = ["eth0", "ipsec0"] }"# by read::planes,
+    }
+    /// WireGuard.
+    wireguard: Wireguard {
+        /// Names of peers, each with its public key, as in
+        /// { alice = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=" }. A peer
+        /// without a name is called by the first eight characters of its key.
+        peers: BTreeMap<PublicKey, String> = "{}" by read::peers,
     }
     /// What the daemon says of itself, on standard error.
     log: Log {

@@ -71,9 +71,17 @@ fn reads_every_key() {
         probes = true
         [hooks]
         avoid = ["tp_btf", "fexit"]
+        [planes.interfaces]
+        storage = ["wg-storage", "ens*"]
+        [wireguard.peers]
+        "db 1" = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
         "#,
     )
     .unwrap();
+    let patterns = vec!["wg-storage".to_owned(), "ens*".to_owned()];
+    assert_eq!(config.planes.interfaces, [("storage".to_owned(), patterns)]);
+    let (key, name) = config.wireguard.peers.first_key_value().unwrap();
+    assert_eq!((key[0], &**name), (0xc5, "db 1"));
     assert_eq!(config.node_name(), "storage-3");
     assert!(config.signals.wants("sched.runqueue_latency"));
     assert!(!config.signals.wants("sched.slices"));
@@ -182,6 +190,30 @@ fn errors_name_place_key_and_remedy() {
         (
             "[log]\nprobes = 1",
             "kldtrace.toml:2:10: probes in [log] must be true or false, not 1",
+        ),
+        (
+            "[planes]\ninterfaces = \"wg0\"",
+            r#"kldtrace.toml:2:14: interfaces in [planes] must be a table such as { storage = "wg-storage" }, not "wg0""#,
+        ),
+        (
+            "[planes.interfaces]\na = [\"wg0\", \"too-long-for-linux\"]",
+            r#"kldtrace.toml:2:13: interfaces in [planes] must have names of interfaces, not "too-long-for-linux""#,
+        ),
+        (
+            "[planes.interfaces]\na = 1",
+            "kldtrace.toml:2:5: interfaces in [planes] must be a list, not 1",
+        ),
+        (
+            "[planes.interfaces]\n\"\" = \"wg0\"",
+            "kldtrace.toml:2:1: interfaces in [planes]: a name must be 1 to 253 bytes, without control characters",
+        ),
+        (
+            "[wireguard.peers]\na = \"xTIB\"",
+            r#"kldtrace.toml:2:5: peers in [wireguard] must be public keys as wg shows them: 44 characters; that of "a" is none"#,
+        ),
+        (
+            "[wireguard.peers]\na = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"\nb = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"",
+            r#"kldtrace.toml:3:5: peers in [wireguard]: "a" and "b" have the same key"#,
         ),
         (
             "[hooks]\navoid = [true]",

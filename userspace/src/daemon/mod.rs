@@ -191,6 +191,8 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
             config.signals.clone(),
             config.limits.clone(),
             config.zfs.clone(),
+            config.planes.clone(),
+            config.wireguard.clone(),
             config.hooks.clone(),
         )
     };

@@ -1,6 +1,6 @@
 //! How large the maps are: the configured memory, shared out.
 
-use kldtrace_abi::{block, histogram::Histogram, sched, tcp, zfs};
+use kldtrace_abi::{block, histogram::Histogram, sched, tcp, wireguard, zfs};
 
 use crate::catalogue::{Signal, Subject};
 
@@ -22,6 +22,15 @@ struct Map {
 /// Memory of one remembered socket: key, value and the kernel's own part of a
 /// hash element (kernel/bpf/hashtab.c: `struct htab_elem`) with its bucket.
 const SOCKET: u64 = 8 + size_of::<tcp::Socket>() as u64 + 64;
+
+/// The kernel's own part of a hash element, with its bucket.
+const ELEMENT: u64 = 64;
+/// Memory of a WireGuard account, which all CPUs share.
+const PEER: u64 = (size_of::<wireguard::PeerKey>() + size_of::<wireguard::Peer>()) as u64 + ELEMENT;
+/// Memory of a peer in the list of those that live.
+const SEEN: u64 = 8 + size_of::<wireguard::Seen>() as u64 + ELEMENT;
+/// Memory of a handshake under way.
+const START: u64 = 8 + size_of::<wireguard::Start>() as u64 + ELEMENT;
 
 const MAPS: &[Map] = &[
     Map {
@@ -86,6 +95,30 @@ const MAPS: &[Map] = &[
         entry: size_of::<zfs::LogWrites>() as u64,
         per_cpu: true,
         share: 15,
+        with: &[],
+    },
+    Map {
+        name: "WIREGUARD",
+        subject: Subject::Wireguard,
+        entry: PEER,
+        per_cpu: false,
+        share: 90,
+        with: &[],
+    },
+    Map {
+        name: "WIREGUARD_PEERS",
+        subject: Subject::Wireguard,
+        entry: SEEN,
+        per_cpu: false,
+        share: 5,
+        with: &[],
+    },
+    Map {
+        name: "HANDSHAKES",
+        subject: Subject::Wireguard,
+        entry: START,
+        per_cpu: false,
+        share: 5,
         with: &[],
     },
 ];

@@ -11,10 +11,17 @@ pub mod own;
 pub mod reader;
 pub mod slots;
 pub mod table;
+pub mod wireguard;
 pub mod zfs;
+
+use crate::kernel::loader::Options;
 
 /// The collectors of kernel modules. `series` is the limit of label sets for
 /// each subject.
-fn modules(series: usize) -> Vec<Box<dyn module::Module>> {
-    vec![Box::new(zfs::Collector::new(series))]
+fn modules(options: &Options, series: usize) -> Vec<Box<dyn module::Module>> {
+    let names = options.names.clone();
+    vec![
+        Box::new(zfs::Collector::new(series)),
+        Box::new(wireguard::Wireguard::new(names, series)),
+    ]
 }

@@ -53,7 +53,7 @@ impl Reader {
             .copied()
             .collect();
         let node = Node::attach(&of_node, options, series)?;
-        let modules = super::modules(series);
+        let modules = super::modules(options, series);
         Ok(Self {
             node,
             modules: modules

@@ -6,4 +6,5 @@
 #[allow(dead_code, reason = "the live tests need more of it")]
 mod common;
 mod machine;
+mod wireguard;
 mod zfs;

@@ -66,7 +66,8 @@ impl Probes {
 pub struct Snapshot(pub Vec<Family>);
 
 impl Snapshot {
-    fn series<'a>(
+    /// The series of a family that have these labels.
+    pub fn series<'a>(
         &'a self,
         metric: &'a str,
         labels: &'a [(&'a str, &'a str)],

@@ -11,7 +11,7 @@
 //! another reason (no memory, no route back) counts, and so does a segment
 //! that no listener can use (`tcp_rcv_state_process`).
 
-mod namespaces;
+pub(crate) mod namespaces;
 mod netlink;
 #[cfg(test)]
 mod tests;

@@ -191,16 +191,23 @@ fn walk(stops: Vec<Stop>, enter: fn(&Stop) -> Result<bool>) -> Vec<Answer> {
     answers.collect()
 }
 
-/// Enters the namespace; `false`: its path leads there no longer.
 fn enter(stop: &Stop) -> Result<bool> {
+    enter_namespace(&stop.path, stop.inode)
+}
+
+/// Takes this thread into a namespace; `false`: its path leads there no longer.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn enter_namespace(path: &Path, inode: u64) -> Result<bool> {
     let gone = |error: &io::Error| {
         error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
     };
-    let file = match File::open(&stop.path) {
+    let file = match File::open(path) {
         Err(error) if gone(&error) => return Ok(false),
         other => other.context("open (needs CAP_SYS_PTRACE)")?,
     };
-    if file.metadata()?.ino() != stop.inode {
+    if file.metadata()?.ino() != inode {
         return Ok(false);
     }
     setns(&file, CloneFlags::CLONE_NEWNET)

@@ -1,0 +1,11 @@
+//! WireGuard between two network namespaces: what happens to it is known, and
+//! must be found in the numbers.
+
+mod bytes;
+mod flood;
+mod injected;
+mod minutes;
+mod net;
+mod probes;
+mod removal;
+mod roundtrip;

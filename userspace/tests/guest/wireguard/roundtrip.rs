@@ -1,0 +1,143 @@
+//! How long handshakes take, by the delay that was set.
+
+use std::time::Duration;
+
+use kldtrace_exporters::model::Histogram;
+
+use super::{
+    net::{Pair, wait},
+    probes::{Labels, Since as _, probes, snapshot, told},
+};
+
+const LATENCY: &str = "kldtrace_wireguard_handshake_latency_seconds";
+const HANDSHAKES: &str = "kldtrace_wireguard_handshakes";
+const MESSAGES: &str = "kldtrace_wireguard_handshake_messages";
+
+/// One handshake's time, which must be the only one since.
+fn only(before: &Histogram, after: &Histogram) -> Duration {
+    assert_eq!(after.count() - before.count(), 1);
+    Duration::from_nanos(after.sum_ns - before.sum_ns)
+}
+
+#[test]
+fn a_handshake_takes_the_delay_there_and_back() {
+    let Some(mut probes) = probes() else { return };
+    let pair = Pair::new("rt");
+    pair.count_incoming(0);
+    pair.count_incoming(1);
+    let (here, there) = (pair.device(0), pair.device(1));
+    let initiator: Labels<'_> = &[
+        ("interface", &here),
+        ("plane", ""),
+        ("peer", pair.peer_of(0)),
+        ("role", "initiator"),
+    ];
+    let responder: Labels<'_> = &[
+        ("interface", &there),
+        ("peer", pair.peer_of(1)),
+        ("role", "responder"),
+    ];
+    let mut times = Vec::new();
+    for delay in [0, 400] {
+        pair.delay(0, delay);
+        pair.delay(1, delay);
+        // A new peer has no session.
+        pair.remove_peer(0);
+        pair.peer(0);
+        let before = snapshot(&mut probes);
+        pair.reach(0);
+        let after = snapshot(&mut probes);
+        let took = [initiator, responder].map(|labels| {
+            only(
+                &before.histogram(LATENCY, labels),
+                &after.histogram(LATENCY, labels),
+            )
+        });
+        println!(
+            "delay {delay} ms each way: initiator {:?}, responder {:?}",
+            took[0], took[1]
+        );
+        times.push(took);
+        for labels in [initiator, responder] {
+            assert_eq!(after.since(&before, HANDSHAKES, labels), 1);
+        }
+    }
+    // Of a histogram, the count and the bucket; of the sum, all of it.
+    let twice = Duration::from_millis(800);
+    for role in 0..2 {
+        let (without, with) = (times[0][role], times[1][role]);
+        let grew = with.saturating_sub(without);
+        assert!(with >= twice, "{role}: {with:?}");
+        // The same arithmetic, on a machine that others use.
+        let slack = without.max(Duration::from_millis(72)) + twice / 11;
+        assert!(grew <= twice + slack, "{role}: {without:?}, {with:?}");
+    }
+    // Both handshakes with the first namespace as initiator.
+    let after = snapshot(&mut probes);
+    let reason: Labels<'_> = &[("interface", &here), ("reason", "new")];
+    assert_eq!(after.integer(HANDSHAKES, reason), 2);
+    let sent = |device, message| {
+        after.integer(
+            MESSAGES,
+            &[
+                ("interface", device),
+                ("direction", "sent"),
+                ("message", message),
+            ],
+        )
+    };
+    let received = |device, message| {
+        after.integer(
+            MESSAGES,
+            &[
+                ("interface", device),
+                ("direction", "received"),
+                ("message", message),
+            ],
+        )
+    };
+    assert_eq!(sent(&here, "initiation"), pair.counted(1, "in1"));
+    assert_eq!(received(&there, "initiation"), pair.counted(1, "in1"));
+    assert_eq!(sent(&there, "response"), pair.counted(0, "in2"));
+    assert_eq!(received(&here, "response"), pair.counted(0, "in2"));
+    assert_eq!((pair.counted(1, "in1"), pair.counted(0, "in2")), (2, 2));
+    let events = probes.take_events();
+    for labels in [initiator, responder] {
+        let told = told(&events, "handshake", labels);
+        assert_eq!(told.len(), 2, "{events:?}");
+        println!("{}", told[1].message);
+    }
+}
+
+#[test]
+fn only_the_attempt_that_was_answered_is_timed() {
+    let Some(mut probes) = probes() else { return };
+    let pair = Pair::new("lo");
+    pair.count_outgoing(0);
+    pair.block(1);
+    let before = snapshot(&mut probes);
+    let here = pair.device(0);
+    let ours: Labels<'_> = &[("interface", &here), ("peer", pair.peer_of(0))];
+    pair.ping(0, 1);
+    wait("two attempts without an answer", 30, || {
+        pair.counted(0, "out1") == 3
+    });
+    // Two of three were lost; the third, too, had not arrived.
+    pair.unblock(1);
+    pair.reach(0);
+    let after = snapshot(&mut probes);
+    let attempts = pair.counted(0, "out1");
+    let grew = |metric, labels| after.since(&before, metric, labels);
+    let sent: Labels<'_> = &[("interface", &here), ("direction", "sent")];
+    assert_eq!(grew(MESSAGES, sent), attempts);
+    assert_eq!(
+        grew("kldtrace_wireguard_handshake_retries", ours),
+        attempts - 1
+    );
+    let failures = grew("kldtrace_wireguard_handshake_failures", ours);
+    assert_eq!(failures, attempts - 1);
+    let latency = after.histogram(LATENCY, ours);
+    assert_eq!(latency.count(), 1);
+    // Less than from the first attempt, 5 s before the second.
+    assert!(latency.sum_ns < 4_000_000_000, "{latency:?}");
+}
