@@ -165,7 +165,8 @@ pub(super) fn integer<const LEAST: u64, const MOST: u64>(input: &Input<'_>) -> R
         })
 }
 
-/// The entries of a table whose keys are names that become labels.
+/// The entries of a table whose keys are names that become labels, in the
+/// order of the file.
 fn named<'a>(
     input: &'a Input<'_>,
     wanted: &str,
@@ -175,7 +176,9 @@ fn named<'a>(
         let message = format!("must be a table such as {wanted}, not {found}");
         return Err(fault(input.value, message));
     };
-    let entries = table.iter().map(|(name, value)| {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    let entries = entries.into_iter().map(|(name, value)| {
         let text: &str = name.get_ref();
         if text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
             return Err(Fault {

@@ -32,8 +32,10 @@ impl Key {
     pub(super) fn entries(&self) -> Option<Vec<(String, &'static str)>> {
         let value = DeValue::parse(self.default).ok()?;
         let table = value.get_ref().as_table()?;
-        let entries = table
-            .iter()
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let entries = entries
+            .into_iter()
             .map(|(name, value)| (name.get_ref().to_string(), &self.default[value.span()]));
         Some(entries.collect())
     }
@@ -156,7 +158,8 @@ settings! {
     /// The networks of this node, by what they are for.
     planes: Planes {
         /// Names of planes, each with the name of its interface or a list of
-        /// them; * stands for any text. They are the label "plane".
+        /// them; * stands for any text. They are the label "plane": an
+        /// interface has that of the first that fits.
         interfaces: Vec<(String, Vec<String>)> = r#"{ management = "wg-mgmt", storage = "wg-storage", workload = "wg-workload", external = ["eth0", "ipsec0"] }"# by read::planes,
     }
     /// WireGuard.

@@ -73,13 +73,19 @@ fn reads_every_key() {
         avoid = ["tp_btf", "fexit"]
         [planes.interfaces]
         storage = ["wg-storage", "ens*"]
+        all = "*"
         [wireguard.peers]
         "db 1" = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
         "#,
     )
     .unwrap();
     let patterns = vec!["wg-storage".to_owned(), "ens*".to_owned()];
-    assert_eq!(config.planes.interfaces, [("storage".to_owned(), patterns)]);
+    // In the order of the file: the first that fits has the interface.
+    let all = ("all".to_owned(), vec!["*".to_owned()]);
+    assert_eq!(
+        config.planes.interfaces,
+        [("storage".to_owned(), patterns), all]
+    );
     let (key, name) = config.wireguard.peers.first_key_value().unwrap();
     assert_eq!((key[0], &**name), (0xc5, "db 1"));
     assert_eq!(config.node_name(), "storage-3");
@@ -192,6 +198,26 @@ fn errors_name_place_key_and_remedy() {
             "kldtrace.toml:2:10: probes in [log] must be true or false, not 1",
         ),
         (
+            "[hooks]\navoid = [true]",
+            "kldtrace.toml:2:10: avoid in [hooks] must be a list of strings, not true",
+        ),
+        (
+            "[node]\nname = \"a\\u001b[31m\"",
+            "kldtrace.toml:2:8: name in [node] must be at most 253 bytes, without control characters",
+        ),
+        (
+            "[node]\n\"\\u001b[2J\" = 1",
+            r#"kldtrace.toml:2:1: unknown key "\u{1b}[2J" in [node]"#,
+        ),
+    ] {
+        assert_eq!(parse(text), Err(message.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn errors_of_names_have_their_place() {
+    for (text, message) in [
+        (
             "[planes]\ninterfaces = \"wg0\"",
             r#"kldtrace.toml:2:14: interfaces in [planes] must be a table such as { storage = "wg-storage" }, not "wg0""#,
         ),
@@ -214,18 +240,6 @@ fn errors_name_place_key_and_remedy() {
         (
             "[wireguard.peers]\na = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"\nb = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"",
             r#"kldtrace.toml:3:5: peers in [wireguard]: "a" and "b" have the same key"#,
-        ),
-        (
-            "[hooks]\navoid = [true]",
-            "kldtrace.toml:2:10: avoid in [hooks] must be a list of strings, not true",
-        ),
-        (
-            "[node]\nname = \"a\\u001b[31m\"",
-            "kldtrace.toml:2:8: name in [node] must be at most 253 bytes, without control characters",
-        ),
-        (
-            "[node]\n\"\\u001b[2J\" = 1",
-            r#"kldtrace.toml:2:1: unknown key "\u{1b}[2J" in [node]"#,
         ),
     ] {
         assert_eq!(parse(text), Err(message.to_owned()), "{text}");

@@ -64,7 +64,7 @@ fn told(event: &HandshakeEvent, names: &Names, clock: &Clock) -> Option<Event> {
         let address = address.to_string().as_str().into();
         fields.push(("address".into(), Field::Text(address)));
     }
-    let place = if plane.is_empty() {
+    let whereabouts = if plane.is_empty() {
         format!("on {interface}")
     } else {
         format!("on {interface} ({plane})")
@@ -79,7 +79,8 @@ fn told(event: &HandshakeEvent, names: &Names, clock: &Clock) -> Option<Event> {
             fields.push(("reason".into(), Field::Text(why.into())));
             let ms = took * 1e3;
             let role = role.as_str();
-            let message = format!("handshake with {peer} {place} as {role}: {ms:.1} ms, {why}");
+            let message =
+                format!("handshake with {peer} {whereabouts} as {role}: {ms:.1} ms, {why}");
             ("handshake", ("role", role), message)
         }
         FAILURE => {
@@ -103,7 +104,7 @@ fn told(event: &HandshakeEvent, names: &Names, clock: &Clock) -> Option<Event> {
             };
             let reason = failure.as_str();
             let text = reason.replace('_', " ");
-            let message = format!("handshake {who} {place}: {text}");
+            let message = format!("handshake {who} {whereabouts}: {text}");
             ("handshake_failure", ("reason", reason), message)
         }
         _ => return None,

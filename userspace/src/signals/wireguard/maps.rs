@@ -101,7 +101,7 @@ impl Maps {
 
     /// How full the map of handshakes under way is.
     pub(super) fn under_way(&self) -> MapState {
-        let entries = self.handshakes.map.keys().filter(Result::is_ok).count();
+        let entries = self.handshakes.map.keys().flatten().count();
         self.handshakes.state(entries)
     }
 }

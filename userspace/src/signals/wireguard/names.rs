@@ -124,7 +124,7 @@ pub fn from_base64(text: &str) -> Option<PublicKey> {
         }
     }
     // 43 digits are 258 bits: wg refuses a key whose last two are not 0.
-    (bits & 3 == 0).then_some(())?;
+    (bits.trailing_zeros() >= 2).then_some(())?;
     key.try_into().ok()
 }
 

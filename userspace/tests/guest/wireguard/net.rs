@@ -47,9 +47,9 @@ impl Pair {
                  ip -n {name}{side} link set u{side} up"
             ));
             let key = format!("/tmp/{name}{side}.key");
-            *public = sh(&format!("umask 077; wg genkey > {key}; wg pubkey < {key}"))
+            sh(&format!("umask 077; wg genkey > {key}; wg pubkey < {key}"))
                 .trim()
-                .to_owned();
+                .clone_into(public);
         }
         Self { name, keys }
     }
@@ -134,50 +134,37 @@ impl Pair {
         )) == "yes\n"
     }
 
-    /// Counts messages of a type as they enter a namespace, before anything
-    /// of WireGuard sees them.
+    /// Counts messages of each type as they enter a namespace, before anything
+    /// of WireGuard sees them: in1 to in4.
     pub fn count_incoming(&self, side: Side) {
-        let port = PORTS[side];
-        let rules: String = (1..=4)
-            .map(|kind| {
-                format!(
-                    "add counter ip k in{kind}; \
-                     add rule ip k in udp dport {port} @th,64,8 {kind} counter name in{kind}; "
-                )
-            })
-            .collect();
-        self.on(
-            side,
-            &format!(
-                "nft 'add table ip k; \
-                 add chain ip k in {{ type filter hook prerouting priority -300; }}; {rules}'"
-            ),
-        );
+        let port = format!("dport {}", PORTS[side]);
+        self.count_messages(side, "in", "prerouting priority -300", &port);
     }
 
-    /// Counts messages of a type as they leave a namespace.
+    /// Counts messages of each type as they leave a namespace: out1 to out4.
     pub fn count_outgoing(&self, side: Side) {
-        let port = PORTS[side];
-        let rules: String = (1..=4)
-            .map(|kind| {
-                format!(
-                    "add counter ip o out{kind}; \
-                     add rule ip o out udp sport {port} @th,64,8 {kind} counter name out{kind}; "
-                )
-            })
-            .collect();
-        self.on(
-            side,
-            &format!(
-                "nft 'add table ip o; \
-                 add chain ip o out {{ type filter hook postrouting priority 300; }}; {rules}'"
-            ),
-        );
+        let port = format!("sport {}", PORTS[side]);
+        self.count_messages(side, "out", "postrouting priority 300", &port);
+    }
+
+    fn count_messages(&self, side: Side, way: &str, hook: &str, port: &str) {
+        let mut rules = vec![
+            format!("add table ip {way}"),
+            format!("add chain ip {way} c {{ type filter hook {hook}; }}"),
+        ];
+        for kind in 1..=4 {
+            // The first byte behind the UDP header.
+            let rule = format!("udp {port} @th,64,8 {kind} counter name {way}{kind}");
+            rules.push(format!("add counter ip {way} {way}{kind}"));
+            rules.push(format!("add rule ip {way} c {rule}"));
+        }
+        let rules = rules.join("; ");
+        self.on(side, &format!("nft '{rules}'"));
     }
 
     /// Packets that such a counter has seen.
     pub fn counted(&self, side: Side, counter: &str) -> u64 {
-        let table = if counter.starts_with("in") { "k" } else { "o" };
+        let table = counter.trim_end_matches(char::is_numeric);
         let text = self.on(side, &format!("nft list counter ip {table} {counter}"));
         let words: Vec<_> = text.split_whitespace().collect();
         let at = words.iter().position(|word| *word == "packets").unwrap();
