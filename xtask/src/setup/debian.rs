@@ -24,6 +24,7 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
     (Goal::Guest, "kmod", "modules of the guests"),
     (Goal::Guest, "xz-utils", "unpacks kernels and modules"),
     (Goal::Guest, "zstd", "unpacks kernels"),
+    (Goal::Guest, "lz4", "unpacks kernels"),
     (Goal::Guest, "dwarves", "types of modules (pahole)"),
     (Goal::Guest, "make", "builds OpenZFS"),
     (Goal::Guest, "gcc-12", "builds OpenZFS, as the kernel was"),

@@ -15,6 +15,8 @@ const FORMATS: &[(&[u8], &str, &[&str])] = &[
         &["-dc", "--single-stream"],
     ),
     (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", &["-dc"]),
+    // The legacy frame, which is what the kernel's build makes.
+    (&[0x02, 0x21, 0x4c, 0x18], "lz4", &["-dc"]),
     (&[0x1f, 0x8b, 8], "gzip", &["-dc"]),
 ];
 
