@@ -1,5 +1,7 @@
 //! What is told as an event, one row for each kind.
 
+use kldtrace_exporters::model::Event;
+
 use super::Subject;
 
 /// A kind of event: everything that is known of it before one comes.
@@ -20,7 +22,9 @@ pub struct EventKind {
 }
 
 /// Every kind of event, by subject.
-pub const EVENTS: &[EventKind] = &[EventKind {
+pub const EVENTS: &[EventKind] = &[ZFS_SLOW, HANDSHAKE, HANDSHAKE_FAILURE];
+
+const ZFS_SLOW: EventKind = EventKind {
     subject: Subject::Zfs,
     kind: "slow_operation",
     help: "A file operation on a dataset took longer than [zfs] slow_operation. Its stages add up to duration_seconds exactly.",
@@ -41,7 +45,38 @@ pub const EVENTS: &[EventKind] = &[EventKind {
         "cpu_seconds",
     ],
     signals: &["zfs.slow_operations", "zfs.stage_latency"],
-}];
+};
+
+const HANDSHAKE: EventKind = EventKind {
+    subject: Subject::Wireguard,
+    kind: "handshake",
+    help: "A handshake was completed; reason is why it began, seconds what it took.",
+    labels: &["interface", "plane", "peer", "role"],
+    fields: &["public_key", "address", "seconds", "reason"],
+    signals: &["wireguard.handshakes"],
+};
+
+const HANDSHAKE_FAILURE: EventKind = EventKind {
+    subject: Subject::Wireguard,
+    kind: "handshake_failure",
+    help: "A message of a handshake had no answer or was refused. The key of somebody who is no peer is theirs.",
+    labels: &["interface", "plane", "peer", "reason"],
+    fields: &["public_key", "address", "attempts"],
+    signals: &["wireguard.handshake_failures"],
+};
+
+/// What is known of an event's kind. A kind that is not here, or has other
+/// labels or fields, does not exist: the tests of those who tell hold each
+/// event against it.
+pub fn told(event: &Event) -> Option<&'static EventKind> {
+    let row = EVENTS
+        .iter()
+        .find(|row| row.subject.as_str() == event.subject && row.kind == event.kind)?;
+    let labels = event.labels.iter().map(|(name, _)| &**name);
+    let mut fields = event.fields.iter().map(|(name, _)| &**name);
+    let fits = labels.eq(row.labels.iter().copied()) && fields.all(|f| row.fields.contains(&f));
+    fits.then_some(row)
+}
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ mod tcp;
 mod wireguard;
 mod zfs;
 
-pub use events::{EVENTS, EventKind};
+pub use events::{EVENTS, EventKind, told};
 use kldtrace_abi::{block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi};
 use kldtrace_exporters::model::{Kind, Unit};
 
@@ -258,6 +258,7 @@ impl Signal {
     pub fn usual_groups(&self) -> &'static [&'static str] {
         match self.subject {
             Subject::Zfs => zfs::usual_groups(self.name),
+            Subject::Wireguard => &["interface", "peer", "role"],
             _ => &[],
         }
     }

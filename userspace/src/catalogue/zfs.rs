@@ -430,13 +430,16 @@ pub(super) const SIGNALS: &[Signal] = &[
     Signal {
         name: "zfs.log_commits",
         metric: "kldtrace_zfs_log_commits",
-        help: "Commits of intent logs, and those whose caller wrote the log itself (writer).",
+        help: "Commits of intent logs; of these, those whose caller wrote the log itself (writer), and those that had to wait for a transaction group instead: after an error, for want of room (stall), or while the log was suspended (2.3.2 tells of these, 2.1 does not).",
         labels: &["what"],
         source: "module/zfs/zil.c: zil_stats; /proc/spl/kstat/zfs/zil",
         numbers: Numbers::ZfsState(|read, emit| {
             for (column, what) in [
                 ("zil_commit_count", "commit"),
                 ("zil_commit_writer_count", "writer"),
+                ("zil_commit_error_count", "error"),
+                ("zil_commit_stall_count", "stall"),
+                ("zil_commit_suspend_count", "suspend"),
             ] {
                 if let Some(number) = read.state.zil.number(column) {
                     emit.integer(&[what], number);

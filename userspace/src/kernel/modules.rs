@@ -12,7 +12,7 @@ const MODULES: &str = "/sys/module";
 
 /// One loading of a module: another after it was unloaded has another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loading(u64);
+pub struct Loading(pub(crate) u64);
 
 /// The module's present loading; `None`: it is not loaded, or just comes or
 /// goes (`module_state` of include/linux/module.h).

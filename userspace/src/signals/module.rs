@@ -35,6 +35,18 @@ pub trait Module: Send {
     /// The same, to pass on what the probes tell.
     fn loaded_mut(&mut self) -> Option<&mut Loaded>;
 
+    /// Whether a signal is read and needs no probe: then it is measured even
+    /// where none can be attached.
+    fn reads(&self, _signal: &Signal) -> bool {
+        false
+    }
+
+    /// Why a signal is not measured though its hooks are attached; `None`: it
+    /// is.
+    fn withholds(&self, _signal: &Signal) -> Option<String> {
+        None
+    }
+
     /// Takes in what came through the ring buffer, and says what of it people
     /// want to know. `unit` names a cgroup.
     ///
@@ -140,16 +152,28 @@ impl Slot {
 
     /// What came of each signal that was asked for.
     pub(super) fn signals(&self) -> Vec<(&'static Signal, Availability)> {
+        let withheld = |(signal, is): (&'static Signal, Availability)| {
+            let why = match is {
+                Availability::Available => self.module.withholds(signal),
+                _ => None,
+            };
+            (signal, why.map_or(is, Availability::Absent))
+        };
         if let Some(loaded) = self.module.loaded() {
-            return loaded.signals.clone();
+            return loaded.signals.iter().cloned().map(withheld).collect();
         }
         let module = self.module.object().module.unwrap_or_default();
         let why = match (&self.loading, &self.failure) {
             (Some(_), Some(error)) => Availability::Absent(error.clone()),
             _ => Availability::Waiting(modules::absent_because(module)),
         };
-        let wanted = self.wanted.iter();
-        wanted.map(|signal| (*signal, why.clone())).collect()
+        let wanted = self.wanted.iter().map(|signal| {
+            if self.loading.is_some() && self.module.reads(signal) {
+                return (*signal, Availability::Available);
+            }
+            (*signal, why.clone())
+        });
+        wanted.map(withheld).collect()
     }
 
     /// The families of those of its signals that are available and picked.
@@ -167,5 +191,76 @@ impl Slot {
             return Ok(Vec::new());
         }
         self.module.families(&signals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{catalogue, kernel::object::ZFS};
+
+    /// A module for which no probe can be attached, and of which one signal
+    /// can be read.
+    struct Refused;
+
+    impl Module for Refused {
+        fn object(&self) -> &'static ObjectFile {
+            &ZFS
+        }
+        fn attach(&mut self, _: &[&'static Signal], _: &Options) -> anyhow::Result<()> {
+            Ok(())
+        }
+        fn detach(&mut self) {}
+        fn loaded(&self) -> Option<&Loaded> {
+            None
+        }
+        fn loaded_mut(&mut self) -> Option<&mut Loaded> {
+            None
+        }
+        fn reads(&self, signal: &Signal) -> bool {
+            signal.hooks.is_empty()
+        }
+        fn withholds(&self, signal: &Signal) -> Option<String> {
+            (signal.name == "zfs.txg_time").then(|| "no history".to_owned())
+        }
+        fn drain(&mut self, _: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
+            Ok(Vec::new())
+        }
+        fn families(&mut self, _: &[&'static Signal]) -> anyhow::Result<Vec<Family>> {
+            Ok(Vec::new())
+        }
+        fn map_states(&self) -> Vec<MapState> {
+            Vec::new()
+        }
+        fn losses(&self) -> Vec<(&'static str, u64)> {
+            Vec::new()
+        }
+        fn folded(&self) -> Vec<(&'static str, u64)> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn what_is_read_needs_no_probe() {
+        let names = ["zfs.op_latency", "zfs.arc_accesses", "zfs.txg_time"];
+        let mut slot = Slot {
+            module: Box::new(Refused),
+            wanted: names.map(|name| catalogue::find(name).unwrap()).to_vec(),
+            options: Options::default(),
+            loading: None,
+            failure: None,
+        };
+        let waiting = |is: &Availability| matches!(is, Availability::Waiting(_));
+        assert!(slot.signals().iter().all(|(_, is)| waiting(is)));
+        slot.loading = Some(Loading(1));
+        slot.failure = Some("refused".to_owned());
+        let absent = |why: &str| Availability::Absent(why.to_owned());
+        let expected = [
+            absent("refused"),
+            Availability::Available,
+            absent("no history"),
+        ];
+        let signals = slot.signals().into_iter();
+        assert_eq!(signals.map(|(_, is)| is).collect::<Vec<_>>(), expected);
     }
 }

@@ -68,6 +68,17 @@ fn latency_says_what_was_meant() {
             1,
             "did you mean \"block.device_latency\"?",
         ),
+        (&["block", "--explain"], 1, "--explain is for zfs"),
+        (
+            &["zfs", "--explain", "--by", "vdev"],
+            1,
+            "by pool, dataset, op",
+        ),
+        (
+            &["zfs", "--explain", "--quantile", "99"],
+            2,
+            "write 0.99 or p99",
+        ),
         (&["xyzzy"], 1, "the targets are sched, tcp, block"),
         (&["block", "--by", "devcie"], 1, "did you mean \"device\"?"),
         (
@@ -198,4 +209,30 @@ fn latency_shows_what_is_asked_for() {
         assert_eq!(fields[1], "block.device_latency", "{plain}");
         assert_eq!(fields.last(), Some(&"op=read"), "{plain}");
     }
+}
+
+#[test]
+fn events_are_asked_of_the_daemon() {
+    for (subject, said) in [("zfz", "did you mean \"zfs\"?"), ("tcp", "tells no events")] {
+        let output = kldtrace().args(["events", subject]).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains(said), "{error}");
+    }
+    let Some(daemon) = Daemon::start("[signals]\nenable = [\"block.*\"]") else {
+        return;
+    };
+    let socket = daemon.socket();
+    let events = |arguments: &[&str]| {
+        let mut command = kldtrace();
+        command
+            .args(["events", "--socket", &socket])
+            .args(arguments);
+        text(&command.output().unwrap())
+    };
+    // Nothing has happened that is an event.
+    assert_eq!(events(&["--json", "--since", "1h"]), "");
+    let table = events(&["zfs", "--limit", "5"]);
+    assert!(table.starts_with("# TIME"), "{table}");
+    assert_eq!(table.lines().count(), 1);
 }

@@ -8,6 +8,15 @@ use std::collections::BTreeMap;
 
 use kldtrace_abi::histogram::Histogram;
 
+/// How many groups each pool remembers (module/zfs/spa_stats.c:
+/// `zfs_txg_history`); 0 turns the file off.
+pub const HISTORY: &str = "/sys/module/zfs/parameters/zfs_txg_history";
+
+/// Whether nothing is remembered.
+pub fn forgotten() -> bool {
+    std::fs::read_to_string(HISTORY).is_ok_and(|text| text.trim() == "0")
+}
+
 /// The columns that are times, and the value of the label `phase`.
 pub const PHASES: [(&str, &str); 4] = [
     ("otime", "open"),

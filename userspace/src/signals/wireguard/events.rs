@@ -191,6 +191,24 @@ mod tests {
         assert_eq!(event.fields[2].1, Field::Integer(3));
     }
 
+    #[test]
+    fn every_event_is_in_the_catalogue() {
+        let clock = Clock { origin: 0 };
+        let handshake = |role: Role, why: Why| HandshakeEvent {
+            kind: HANDSHAKE,
+            what: role as u32,
+            why: why as u32,
+            ..failure(Failure::NoAnswer)
+        };
+        let handshakes = Role::ALL
+            .into_iter()
+            .flat_map(|role| Why::ALL.map(|why| handshake(role, why)));
+        for raw in Failure::ALL.into_iter().map(failure).chain(handshakes) {
+            let event = told(&raw, &Names::default(), &clock).unwrap();
+            assert!(crate::catalogue::told(&event).is_some(), "{event:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

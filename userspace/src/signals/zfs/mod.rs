@@ -31,6 +31,7 @@ use crate::{
         KSTAT, State, Zfs,
         datasets::{Datasets, Name},
         objsets::Objsets,
+        txgs,
     },
     kernel::{
         loader::{self, Loaded, Options},
@@ -253,6 +254,19 @@ impl Module for Collector {
 
     fn loaded_mut(&mut self) -> Option<&mut Loaded> {
         self.probes.as_mut().map(|probes| &mut probes.loaded)
+    }
+
+    fn reads(&self, signal: &Signal) -> bool {
+        signal.hooks.is_empty() && matches!(signal.numbers, Numbers::ZfsState(_))
+    }
+
+    fn withholds(&self, signal: &Signal) -> Option<String> {
+        (signal.name == "zfs.txg_time" && txgs::forgotten()).then(|| {
+            format!(
+                "OpenZFS keeps no times of transaction groups: echo 100 > {}",
+                txgs::HISTORY
+            )
+        })
     }
 
     fn drain(&mut self, unit: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {

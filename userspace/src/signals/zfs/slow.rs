@@ -121,7 +121,7 @@ fn wall_clock(monotonic: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::EVENTS;
+    use crate::catalogue::told;
 
     #[test]
     fn an_event_says_where_the_time_went() {
@@ -161,13 +161,7 @@ mod tests {
             slow.event().message,
             "fsync on rpool/pg took 41.0ms: zil_commit 38.0ms, cpu 2.00ms, runqueue 1.00ms"
         );
-        let told = slow.event();
-        let row = EVENTS.iter().find(|row| row.kind == told.kind).unwrap();
-        assert_eq!(row.subject.as_str(), told.subject);
-        assert!(told.labels.iter().map(|(name, _)| name).eq(row.labels));
-        for (name, _) in &told.fields {
-            assert!(row.fields.contains(&&**name), "{name}");
-        }
+        assert!(told(&slow.event()).is_some());
         event.kind = 9;
         assert!(parse(&bytes(&event)).is_none());
     }
