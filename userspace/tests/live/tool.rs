@@ -226,7 +226,8 @@ fn events_are_asked_of_the_daemon() {
     let events = |arguments: &[&str]| {
         let mut command = kldtrace();
         command
-            .args(["events", "--socket", &socket])
+            .args(["events", "--socket"])
+            .arg(&socket)
             .args(arguments);
         text(&command.output().unwrap())
     };

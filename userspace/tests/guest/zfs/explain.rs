@@ -23,6 +23,7 @@ fn zfs_explains_a_slow_log_by_its_vdev() {
         file.write_all(&[1; 4096]).unwrap();
         file.sync_all().unwrap();
     };
+    // The first one makes the intent log, and waits for a transaction group.
     save();
     probes.0.drain().unwrap();
     probes.0.take_events();
@@ -75,12 +76,15 @@ fn zfs_explains_by_sums_what_no_event_tells() {
     // No operation is slow enough to be told.
     let mut probes = attach(&SIGNALS, 3_600_000).unwrap();
     let mut file = File::create(pool.file("file")).unwrap();
-    pool.delay(&pool.vdevs[0], 40);
-    let before = probes.snapshot();
-    for _ in 0..5 {
+    let mut save = || {
         file.write_all(&[1; 4096]).unwrap();
         file.sync_all().unwrap();
-    }
+    };
+    // The first one makes the intent log, and waits for a transaction group.
+    save();
+    pool.delay(&pool.vdevs[0], 40);
+    let before = probes.snapshot();
+    (0..5).for_each(|_| save());
     let after = probes.snapshot();
     Pool::heal();
     let filter = vec![
