@@ -254,7 +254,11 @@ fn zfs(plan: &Plan, folder: &Path, all: &Path, modules: &Path) -> Result<()> {
 
     let extra = modules.join("extra");
     fs::create_dir_all(&extra)?;
-    let built = sh::output(sh::command("find").arg(source.join("module")).args(["-name", "*.ko"]))?;
+    let built = sh::output(
+        sh::command("find")
+            .arg(source.join("module"))
+            .args(["-name", "*.ko"]),
+    )?;
     for module in built.lines() {
         let module = Path::new(module);
         let to = extra.join(module.file_name().unwrap_or_default());
