@@ -139,12 +139,9 @@ impl Wireguard {
             }
         };
         let mut entries = Vec::with_capacity(counted.len());
-        let gone = |key: &PeerKey| {
-            let look = look.as_ref().filter(|look| look.complete)?;
-            Some(look.lacks(key, walks))
-        };
+        let there = look.as_ref().filter(|look| look.complete).map(There::of);
         for (key, account) in counted {
-            let gone = gone(&key) == Some(true);
+            let gone = there.as_ref().is_some_and(|there| there.lacks(&key, walks));
             let last = match &mut self.attached {
                 Some(attached) if gone => attached.maps.accounts.remove(key),
                 _ => None,
@@ -225,17 +222,31 @@ impl Wireguard {
     }
 }
 
-impl Look {
-    /// Whether the owner of an account is gone.
+/// Who may own an account.
+struct There<'a> {
+    peers: HashSet<PeerKey>,
+    interfaces: HashSet<&'a str>,
+}
+
+impl<'a> There<'a> {
+    fn of(look: &'a Look) -> Self {
+        let interfaces = look.interfaces.keys();
+        Self {
+            peers: look.peers.iter().map(|seen| seen.key).collect(),
+            interfaces: interfaces.map(|(_, name)| name.as_str()).collect(),
+        }
+    }
+
+    /// Whether the owner of an account is gone. Without the walk over peers
+    /// only an interface is known to be.
     fn lacks(&self, key: &PeerKey, walks: bool) -> bool {
         if *key == PeerKey::OTHER {
             return false;
         }
         if walks && key.peer != [0; 4] {
-            return self.peers.iter().all(|seen| seen.key != *key);
+            return !self.peers.contains(key);
         }
-        let interface = names::interface(key);
-        self.interfaces.keys().all(|(_, name)| *name != interface)
+        !self.interfaces.contains(names::interface(key).as_str())
     }
 }
 
