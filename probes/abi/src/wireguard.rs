@@ -190,7 +190,7 @@ pub struct Peer {
     pub sent: [u64; 3],
     /// Messages received, by [`Message`]; also those that were refused.
     pub received: [u64; 3],
-    /// Initiations that were sent because the last had no answer.
+    /// Initiations that followed one without an answer.
     pub retries: u64,
     /// Failures, by [`Failure`].
     pub failures: [u64; 10],
@@ -210,9 +210,12 @@ pub struct Peer {
 pub struct Start {
     /// When it began, by `CLOCK_MONOTONIC`.
     pub at: u64,
-    /// A [`Why`].
+    /// A [`Why`], with [`UNANSWERED`].
     pub why: u64,
 }
+
+/// Set in [`Start::why`] when it was counted that no answer came in time.
+pub const UNANSWERED: u64 = 1 << 32;
 
 /// An address of the underlay.
 #[repr(C)]

@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use kldtrace_abi::{
     loss::Loss,
-    wireguard::{Failure, Message, Role, Start},
+    wireguard::{Failure, Message, Role, Start, UNANSWERED},
 };
 
 use super::{
@@ -66,21 +66,22 @@ fn forget(peer: Plain, role: Role) {
     let _ = HANDSHAKES.remove(start_key(peer, role));
 }
 
-/// Ends a handshake that was begun in this role.
+/// Ends a handshake that was begun in this role; whether there was one.
 #[inline(always)]
-pub fn end(peer: Plain, role: Role) {
+fn end(peer: Plain, role: Role) -> bool {
     let key = start_key(peer, role);
     let Some(start) = HANDSHAKES.get_ptr(key) else {
-        return;
+        return false;
     };
     // SAFETY: a value of the map.
     let Start { at, why } = unsafe { *start };
+    let why = why & !UNANSWERED;
     let _ = HANDSHAKES.remove(key);
     let took = now().saturating_sub(at);
     let key = peer_key(peer);
     let account = account(&key);
     if account.is_null() {
-        return;
+        return true;
     }
     // SAFETY: a value of the map; roles are 0 and 1.
     unsafe {
@@ -99,6 +100,7 @@ pub fn end(peer: Plain, role: Role) {
         );
     }
     completed(peer, &key, role, why, took);
+    true
 }
 
 /// The initiator's session is there. A session as responder that the peer has
@@ -110,25 +112,41 @@ pub fn initiator_done(peer: Plain) {
 }
 
 #[inline(always)]
-fn sent(peer: Plain, message: Message, retry: bool) {
+fn sent(peer: Plain, message: Message) {
     let account = account(&peer_key(peer));
-    if account.is_null() {
-        return;
+    if !account.is_null() {
+        // SAFETY: a value of the map.
+        unsafe { add_at(&raw mut (*account).sent, message as usize, 1) };
     }
-    // SAFETY: a value of the map.
-    unsafe {
-        add_at(&raw mut (*account).sent, message as usize, 1);
-        if retry {
-            add(&raw mut (*account).retries, 1);
-        }
+}
+
+#[inline(always)]
+fn retried(peer: Plain) {
+    let account = account(&peer_key(peer));
+    if !account.is_null() {
+        // SAFETY: a value of the map.
+        unsafe { add(&raw mut (*account).retries, 1) };
     }
 }
 
 /// `bool wg_noise_handshake_create_initiation(struct
 /// message_handshake_initiation *dst, struct noise_handshake *handshake)`
+///
+/// While packets for the peer keep coming, it is they that begin the next
+/// attempt after 5 s: they set the timer anew and its count of attempts to 0
+/// (send.c: `wg_packet_send_queued_handshake_initiation`), so that it never
+/// says that there was no answer. An attempt that still waits says so here.
 #[kprobe]
 pub fn wg_create_initiation(ctx: ProbeContext) -> u32 {
     let peer = argument(&ctx, 1).follow(&OFFSET___noise_handshake___entry___peer);
+    if let Some(last) = HANDSHAKES.get_ptr(start_key(peer, Role::Initiator)) {
+        // SAFETY: a value of the map.
+        let told = unsafe { (*last).why } & UNANSWERED != 0;
+        if !told {
+            peer_failed(peer, Failure::NoAnswer, 1);
+        }
+        retried(peer);
+    }
     start(peer, Role::Initiator);
     0
 }
@@ -137,9 +155,7 @@ pub fn wg_create_initiation(ctx: ProbeContext) -> u32 {
 /// initiation was given to the socket.
 #[kprobe]
 pub fn wg_initiation_sent(ctx: ProbeContext) -> u32 {
-    let peer = argument(&ctx, 0);
-    let attempts: u32 = peer.get(&OFFSET___wg_peer___timer_handshake_attempts);
-    sent(peer, Message::Initiation, attempts != 0);
+    sent(argument(&ctx, 0), Message::Initiation);
     0
 }
 
@@ -148,7 +164,7 @@ pub fn wg_initiation_sent(ctx: ProbeContext) -> u32 {
 pub fn wg_response_sent(ctx: ProbeContext) -> u32 {
     let peer = argument(&ctx, 0);
     start(peer, Role::Responder);
-    sent(peer, Message::Response, false);
+    sent(peer, Message::Response);
     0
 }
 
@@ -157,7 +173,11 @@ pub fn wg_response_sent(ctx: ProbeContext) -> u32 {
 /// The initiator's was ended at the response, and left no start of a responder.
 #[kprobe]
 pub fn wg_handshake_complete(ctx: ProbeContext) -> u32 {
-    end(argument(&ctx, 0), Role::Responder);
+    let peer = argument(&ctx, 0);
+    if end(peer, Role::Responder) {
+        // What this side had begun was given up for the peer's.
+        forget(peer, Role::Initiator);
+    }
     0
 }
 
@@ -178,6 +198,10 @@ pub fn wg_no_answer(ctx: ProbeContext) -> u32 {
         forget(peer, Role::Initiator);
         Failure::GaveUp
     } else {
+        if let Some(start) = HANDSHAKES.get_ptr_mut(start_key(peer, Role::Initiator)) {
+            // SAFETY: a value of the map.
+            unsafe { (*start).why |= UNANSWERED };
+        }
         Failure::NoAnswer
     };
     peer_failed(peer, failure, attempts + 1);
@@ -193,6 +217,8 @@ pub fn wg_purge(ctx: ProbeContext) -> u32 {
     let peer = argument(&ctx, 0);
     let waited: u32 = peer.get(&OFFSET___wg_peer___staged_packet_queue___qlen);
     let dead = peer.get::<u8>(&OFFSET___wg_peer___is_dead) != 0;
+    // An interface that goes down awaits no answer.
+    forget(peer, Role::Initiator);
     if waited == 0 && !dead {
         return 0;
     }
@@ -203,7 +229,6 @@ pub fn wg_purge(ctx: ProbeContext) -> u32 {
             add(&raw mut (*account).staged_dropped, waited.into());
         }
         if dead {
-            forget(peer, Role::Initiator);
             forget(peer, Role::Responder);
             if !account.is_null() {
                 let (received, sent) = bytes(peer);
