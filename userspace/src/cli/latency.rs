@@ -39,7 +39,7 @@ Values of one label given twice mean either; * stands for any text. A running
 daemon is asked; without one, just the probes that are needed are attached
 for as long as this runs.")]
 pub struct Arguments {
-    /// sched, tcp, block, zfs, or one signal of --list
+    /// sched, tcp, block, zfs, wireguard, or one signal of --list
     #[arg(required_unless_present = "list")]
     target: Option<String>,
     /// Label to tell apart; several: --by device,op
