@@ -197,7 +197,7 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
         )
     };
     if probes(&new) == probes(&old) {
-        tracing::info!("what concerns the probes has not changed");
+        tracing::info!("signals, limits, names, thresholds and hooks have not changed");
         return old;
     }
     let fresh = new.clone();

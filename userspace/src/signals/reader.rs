@@ -76,10 +76,11 @@ impl Reader {
         [self.node.loaded()].into_iter().chain(modules).collect()
     }
 
-    /// What came of each signal that was asked for.
+    /// What came of each signal that was asked for, in the catalogue's order.
     pub fn signals(&self) -> Vec<(&'static Signal, Availability)> {
         let mut signals = self.node.loaded().signals.clone();
         signals.extend(self.modules.iter().flat_map(Slot::signals));
+        signals.sort_by_key(|(signal, _)| signal.subject);
         signals
     }
 
