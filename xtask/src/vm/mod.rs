@@ -183,8 +183,13 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
     Ok(tests)
 }
 
-/// Boots a guest and reads along. Now and then emulation lets a kernel crash
-/// while it patches itself, before it has run any of ours: then once more.
+/// A kernel that patches its own text writes a breakpoint first, and takes it
+/// away when all processors know. Emulation of several lets one run into it
+/// afterwards; the kernel, which has forgotten it, crashes with this word.
+const PATCHING: &str = "Oops: int3";
+
+/// Boots a guest and reads along. Now and then emulation crashes a kernel that
+/// patches itself; then once more. Any other crash is a failure.
 fn boots(parts: &Parts, archive: &Path, folder: &Path, limit: Duration) -> (Tests, Result<i32>) {
     for last in [false, false, true] {
         let mut tests = Tests::default();
@@ -195,7 +200,9 @@ fn boots(parts: &Parts, archive: &Path, folder: &Path, limit: Duration) -> (Test
             tests.line(line);
         });
         match &status {
-            Err(error) if !said && !last => println!("booting again: {error:#}"),
+            Err(error) if !last && (!said || format!("{error:#}").contains(PATCHING)) => {
+                println!("booting again: {error:#}");
+            }
             _ => return (tests, status),
         }
     }
