@@ -128,6 +128,6 @@ fn command(parts: &Parts, initramfs: &Path, folder: &Path) -> Result<Command> {
 fn end_of(console: &PathBuf) -> String {
     let text = fs::read(console).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<_> = text.lines().rev().take(40).collect();
+    let lines: Vec<_> = text.lines().rev().take(100).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
