@@ -73,7 +73,7 @@ fn input_hostile_configurations_are_refused_by_line() {
             &["c.toml:2:11:", "unknown signal"],
         ),
         (
-            b"[hooks]\navoid = [\"kprobe\"]\n",
+            b"[hooks]\navoid = [\"uprobe\"]\n",
             &["c.toml:2:10:", "\"tp_btf\""],
         ),
     ] {
