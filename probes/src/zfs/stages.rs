@@ -1,5 +1,5 @@
-//! What operations wait for. These functions are on slow paths only: a read
-//! that the ARC serves calls none of them.
+//! What operations wait for. Only `zio_wait` is called by a read that the ARC
+//! serves, too, once, for a request without children.
 //!
 //! - `zio_wait` (module/zfs/zio.c): until a request of one's own is done;
 //! - `zil_commit` (module/zfs/zil.c): until what was logged is on stable
