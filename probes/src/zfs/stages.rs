@@ -1,7 +1,10 @@
-//! What operations wait for. Only `zio_wait` is called by a read that the ARC
-//! serves, too, once, for a request without children.
+//! What operations wait for. These functions are on slow paths only: a read
+//! that the ARC serves calls none of them.
 //!
-//! - `zio_wait` (module/zfs/zio.c): until a request of one's own is done;
+//! - `__cv_timedwait_io` (module/os/linux/spl/spl-condvar.c), which `zio_wait`
+//!   (module/zfs/zio.c), and nobody else, calls until a request of one's own
+//!   is done. `zio_wait` itself is called by every read, for a request that
+//!   has no children where the ARC serves it;
 //! - `zil_commit` (module/zfs/zil.c): until what was logged is on stable
 //!   storage;
 //! - `dmu_tx_wait` (module/zfs/dmu_tx.c): when a transaction cannot be

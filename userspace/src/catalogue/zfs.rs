@@ -60,8 +60,15 @@ const STAGES: &[&[Hook]] = &[
     OPERATIONS[7],
     OPERATIONS[8],
     OPERATIONS[9],
-    &[enter("zio_wait_enter", "zio_wait")],
-    &[leave("zio_wait_leave", "zio_wait")],
+    // zio_wait itself is called by every read, also one that the ARC serves.
+    &[
+        enter("zio_wait_enter", "__cv_timedwait_io"),
+        enter("zio_wait_enter", "zio_wait"),
+    ],
+    &[
+        leave("zio_wait_leave", "__cv_timedwait_io"),
+        leave("zio_wait_leave", "zio_wait"),
+    ],
     // Since 2.4 fsync goes through zil_commit_flags; zil_commit calls it.
     &[
         enter("zil_commit_enter", "zil_commit_flags"),
