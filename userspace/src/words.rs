@@ -29,6 +29,13 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
+/// The text in bytes of the kernel, which end at a zero unless they are full.
+/// Names there may have any bytes.
+pub fn until_zero(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
 /// The candidate that somebody who wrote `word` most likely meant, or `None`
 /// if nothing is near: at most one slip in three letters.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -55,6 +62,13 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_end_at_a_zero_or_where_they_are_full() {
+        assert_eq!(until_zero(b"a\xffb\0c"), "a\u{fffd}b");
+        assert_eq!(until_zero(b"no end"), "no end");
+        assert_eq!(until_zero(b""), "");
+    }
 
     #[test]
     fn a_star_is_any_text() {

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, fs, sync::Arc};
 
+use crate::words::until_zero;
+
 /// Names of block devices.
 #[derive(Default)]
 pub struct Devices {
@@ -37,4 +39,10 @@ impl Devices {
             },
         }
     }
+}
+
+/// The name of a network interface as the probes copy it: IFNAMSIZ (16) bytes.
+/// It may have any bytes but `/` and white space.
+pub fn interface(name: &[u64; 2]) -> String {
+    until_zero(name.map(u64::to_ne_bytes).as_flattened())
 }

@@ -28,13 +28,13 @@ pub trait Sum: Copy + 'static {
     fn is_zero(&self) -> bool;
 }
 
-fn add_all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
+pub(super) fn add_all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to += from;
     }
 }
 
-fn add_histograms<const N: usize>(to: &mut [Histogram; N], from: &[Histogram; N]) {
+pub(super) fn add_histograms<const N: usize>(to: &mut [Histogram; N], from: &[Histogram; N]) {
     for (to, from) in to.iter_mut().zip(from) {
         to.add(from);
     }
@@ -251,13 +251,14 @@ impl Losses {
 
     /// Losses in the kernel since attach.
     pub fn read(&self) -> Result<Vec<(Loss, u64)>, MapError> {
-        Loss::ALL
-            .into_iter()
-            .map(|loss| {
-                let values = self.0.get(&(loss as u32), 0)?;
-                Ok((loss, values.iter().sum()))
-            })
-            .collect()
+        let losses = Loss::ALL.into_iter();
+        losses.map(|loss| Ok((loss, self.of(loss)?))).collect()
+    }
+
+    /// Losses of one kind since attach.
+    pub fn of(&self, loss: Loss) -> Result<u64, MapError> {
+        let values = self.0.get(&(loss as u32), 0)?;
+        Ok(values.iter().sum())
     }
 }
 

@@ -1,6 +1,7 @@
 //! From maps and ring buffer to families: reading, naming, summing.
 
 pub mod cgroups;
+mod clock;
 pub mod devices;
 pub mod events;
 pub mod families;

@@ -20,7 +20,7 @@ use kldtrace_exporters::model::Family;
 
 use super::{
     cgroups::Cgroups,
-    devices::Devices,
+    devices::{Devices, interface},
     families::from_accounts,
     maps::{AccountMap, Maps, Sum},
     own::MapState,
@@ -157,11 +157,7 @@ impl Node {
     }
 
     fn loss(&self, which: Loss) -> u64 {
-        let losses = self.maps.losses.read().unwrap_or_default();
-        losses
-            .iter()
-            .find(|(loss, _)| *loss == which)
-            .map_or(0, |(_, count)| *count)
+        self.maps.losses.of(which).unwrap_or_default()
     }
 
     /// The families of these signals; `all`: read every account, for what is
@@ -309,7 +305,7 @@ impl Node {
         let cgroups = &self.cgroups;
         Ok(sum(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
             let (unit, gone) = unit(cgroups, key.cgroup);
-            ((unit, interface(key), family(key)), gone)
+            ((unit, interface(&key.interface).into(), family(key)), gone)
         }))
     }
 
@@ -370,18 +366,6 @@ fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {
         return (OTHER_LABEL.into(), false);
     }
     cgroups.unit(id)
-}
-
-/// IFNAMSIZ bytes with zeros at the end; an interface may have any bytes but
-/// `/` and white space for a name.
-fn interface(key: &TcpKey) -> Arc<str> {
-    let [low, high] = key.interface.map(u64::to_ne_bytes);
-    let bytes: Vec<u8> = low
-        .into_iter()
-        .chain(high)
-        .take_while(|&b| b != 0)
-        .collect();
-    String::from_utf8_lossy(&bytes).into()
 }
 
 fn family(key: &TcpKey) -> &'static str {

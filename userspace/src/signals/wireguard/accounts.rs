@@ -2,7 +2,7 @@
 
 use kldtrace_abi::{histogram::Histogram, wireguard::Peer};
 
-use crate::signals::maps::Sum;
+use crate::signals::maps::{Sum, add_all, add_histograms};
 
 /// Account of a peer.
 #[derive(Clone, Copy)]
@@ -34,9 +34,7 @@ impl Sum for PeerAccount {
 
     fn add(&mut self, other: &Self) {
         let (to, from) = (&mut self.counted, &other.counted);
-        for (to, from) in to.latency.iter_mut().zip(&from.latency) {
-            to.add(from);
-        }
+        add_histograms(&mut to.latency, &from.latency);
         for (to, from) in to.handshakes.iter_mut().zip(&from.handshakes) {
             add_all(to, from);
         }
@@ -60,12 +58,6 @@ impl Sum for PeerAccount {
             && counted.staged_dropped + counted.refused == 0
             && counted.received_bytes + counted.sent_bytes == 0
             && self.last_handshake == 0
-    }
-}
-
-fn add_all<const N: usize>(to: &mut [u64; N], from: &[u64; N]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to += from;
     }
 }
 

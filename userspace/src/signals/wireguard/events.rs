@@ -4,42 +4,13 @@ use std::{
     borrow::Cow,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use kldtrace_abi::wireguard::{Address, FAILURE, Failure, HANDSHAKE, HandshakeEvent, Role, Why};
 use kldtrace_exporters::model::{Event, Field};
-use nix::time::{ClockId, clock_gettime};
 
 use super::names::{self, Names};
-
-/// From `CLOCK_MONOTONIC`, which the probes have, to the time of day.
-pub struct Clock {
-    /// Nanoseconds since 1970 when the monotonic clock was 0.
-    origin: u64,
-}
-
-impl Clock {
-    /// Compares both clocks now.
-    pub fn now() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall = wall.unwrap_or_default().as_nanos() as u64;
-        Self {
-            origin: wall.saturating_sub(monotonic()),
-        }
-    }
-
-    fn wall(&self, monotonic: u64) -> u64 {
-        self.origin + monotonic
-    }
-}
-
-/// Now, by the clock of the probes.
-pub fn monotonic() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(Duration::ZERO, Duration::from)
-        .as_nanos() as u64
-}
+use crate::signals::clock::Clock;
 
 /// Takes in one event of the ring buffer; `None`: it is none.
 pub fn event(bytes: &[u8], names: &Names, clock: &Clock) -> Option<Event> {
@@ -172,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_stranger_has_a_key_and_no_name() {
-        let clock = Clock { origin: 100 };
+        let clock = Clock::starting_at(100);
         let event = told(&failure(Failure::UnknownPeer), &Names::default(), &clock).unwrap();
         assert_eq!(
             event.message,
@@ -185,7 +156,7 @@ mod tests {
 
     #[test]
     fn no_answer_names_the_peer_and_the_attempts() {
-        let clock = Clock { origin: 0 };
+        let clock = Clock::starting_at(0);
         let event = told(&failure(Failure::NoAnswer), &Names::default(), &clock).unwrap();
         assert_eq!(event.message, "handshake with //////// on wg0: no answer");
         assert_eq!(event.fields[2].1, Field::Integer(3));
@@ -193,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_event_is_in_the_catalogue() {
-        let clock = Clock { origin: 0 };
+        let clock = Clock::starting_at(0);
         let handshake = |role: Role, why: Why| HandshakeEvent {
             kind: HANDSHAKE,
             what: role as u32,

@@ -20,11 +20,11 @@ use kldtrace_exporters::model::{Event, Family};
 
 use self::{
     accounts::{InterfaceAccount, PeerAccount},
-    events::Clock,
     maps::Maps,
     names::Names,
 };
 use super::{
+    clock::{Clock, monotonic},
     families::from_accounts,
     maps::Sum as _,
     module::Module,
@@ -103,7 +103,7 @@ impl Wireguard {
         let Some(attached) = &mut self.attached else {
             anyhow::bail!("nothing is attached");
         };
-        let began = events::monotonic();
+        let began = monotonic();
         let (interfaces, complete) = collect::interfaces(&mut self.finder)?;
         let mut peers = Vec::new();
         for (address, seen) in attached.maps.peers.read()? {

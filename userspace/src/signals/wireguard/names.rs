@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kldtrace_abi::wireguard::PeerKey;
 
-use crate::{signals::table::OTHER_LABEL, words::matches};
+use crate::{
+    signals::{devices, table::OTHER_LABEL},
+    words::matches,
+};
 
 /// A WireGuard public key.
 pub type PublicKey = [u8; 32];
@@ -64,15 +68,9 @@ pub fn other() -> Peer {
     (OTHER_LABEL.into(), "".into(), OTHER_LABEL.into())
 }
 
-/// The name of an account's interface: IFNAMSIZ bytes with zeros at the end.
+/// The name of an account's interface.
 pub fn interface(key: &PeerKey) -> String {
-    let bytes: Vec<u8> = key
-        .interface
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .take_while(|&byte| byte != 0)
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    devices::interface(&key.interface)
 }
 
 /// The public key of an account.
@@ -84,48 +82,14 @@ pub fn public_key(key: &PeerKey) -> PublicKey {
     bytes
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 /// A key as `wg` writes it: base64, 44 characters.
 pub fn base64(key: &PublicKey) -> String {
-    let mut text = String::with_capacity(44);
-    for group in key.chunks(3) {
-        let mut bits = 0_u32;
-        for at in 0..3 {
-            bits = bits << 8 | u32::from(group.get(at).copied().unwrap_or(0));
-        }
-        for at in 0..4 {
-            if at <= group.len() {
-                let sextet = bits >> (18 - 6 * at) & 63;
-                text.push(char::from(ALPHABET[sextet as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
+    STANDARD.encode(key)
 }
 
 /// Reads a key as `wg` writes it; `None`: it is none.
 pub fn from_base64(text: &str) -> Option<PublicKey> {
-    let digits = text.strip_suffix('=')?.as_bytes();
-    if digits.len() != 43 {
-        return None;
-    }
-    let mut key = Vec::with_capacity(33);
-    let (mut bits, mut count) = (0_u32, 0);
-    for digit in digits {
-        let value = ALPHABET.iter().position(|known| known == digit)?;
-        bits = bits << 6 | u32::try_from(value).ok()?;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            key.push((bits >> count & 255) as u8);
-        }
-    }
-    // 43 digits are 258 bits: wg refuses a key whose last two are not 0.
-    (bits.trailing_zeros() >= 2).then_some(())?;
-    key.try_into().ok()
+    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,12 @@ mod accounts;
 mod slow;
 mod vdevs;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
@@ -18,6 +23,7 @@ use kldtrace_exporters::model::{Event, Family};
 
 use self::{slow::Slow, vdevs::VdevNames};
 use super::{
+    clock::Clock,
     families::{from_accounts, from_facts},
     maps::{AccountMap, Losses},
     module::Module,
@@ -58,6 +64,10 @@ type VdevLabels = (Arc<str>, Arc<str>, &'static str, &'static str);
 /// Labels of intent-log writes: dataset, vdev, kind of log.
 type LogLabels = (Name, Arc<str>, &'static str);
 
+/// How often the transaction groups are read at least: a pool remembers a
+/// hundred of them.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+
 /// The probes while they are attached.
 struct Probes {
     loaded: Loaded,
@@ -81,6 +91,8 @@ pub(super) struct Collector {
     objsets: Objsets,
     vdev_names: VdevNames,
     read: ZfsRead,
+    /// When the transaction groups were last read.
+    followed: Option<Instant>,
     /// What was lost in probes that have been let go.
     lost: HashMap<&'static str, u64>,
     /// Entries of the maps when they were last read.
@@ -109,9 +121,16 @@ impl Collector {
                 zfs: Zfs::default(),
                 slow: HashMap::new(),
             },
+            followed: None,
             lost: HashMap::new(),
             entries: [0; 4],
         }
+    }
+
+    /// Takes in the transaction groups that have finished.
+    fn follow(&mut self) {
+        self.read.zfs.follow();
+        self.followed = Some(Instant::now());
     }
 
     /// Reads all accounts. `all`: their owners are gone, so nothing stays in
@@ -270,10 +289,17 @@ impl Module for Collector {
     }
 
     fn drain(&mut self, unit: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
-        self.read.zfs.follow();
+        // Cgroups that come and go may have us here twenty times a second.
+        if self
+            .followed
+            .is_none_or(|last| last.elapsed() >= FOLLOW_EVERY)
+        {
+            self.follow();
+        }
         let Some(probes) = &mut self.probes else {
             return Ok(Vec::new());
         };
+        let clock = Clock::now();
         let mut events = Vec::new();
         while let Some(bytes) = probes.events.next() {
             let Some(event) = slow::parse(&bytes) else {
@@ -291,7 +317,7 @@ impl Module for Collector {
                 .slow
                 .entry((slow.name.clone(), slow.op))
                 .or_default() += 1;
-            events.push(slow.event());
+            events.push(slow.event(&clock));
         }
         Ok(events)
     }
@@ -304,6 +330,7 @@ impl Module for Collector {
             Read::default()
         };
         if signals.iter().any(|signal| !probed(&signal)) {
+            self.follow();
             self.read.state = self.read.zfs.state();
         }
         Ok(signals

@@ -1,14 +1,11 @@
 //! Slow operations as events.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use kldtrace_abi::zfs::{SLOW_OPERATION, SlowOperation, Stage};
 use kldtrace_exporters::model::{Event, Field};
 
-use crate::{collect::zfs::datasets::Name, view::text};
+use crate::{collect::zfs::datasets::Name, signals::clock::Clock, view::text, words::until_zero};
 
 /// What the probe wrote; `None`: it is something else.
 pub(super) fn parse(bytes: &[u8]) -> Option<SlowOperation> {
@@ -31,7 +28,7 @@ pub(super) struct Slow {
 
 impl Slow {
     /// As people and exporters see it.
-    pub(super) fn event(&self) -> Event {
+    pub(super) fn event(&self, clock: &Clock) -> Event {
         let event = &self.event;
         let seconds = |ns: u64| Field::Float(ns as f64 / 1e9);
         let mut fields = vec![
@@ -41,7 +38,10 @@ impl Slow {
                 Field::Text(offset_class(event.offset).into()),
             ),
             ("process".into(), Field::Integer(event.process.into())),
-            ("command".into(), Field::Text(command(&event.command))),
+            (
+                "command".into(),
+                Field::Text(until_zero(&event.command).into()),
+            ),
         ];
         if event.result < 0 {
             fields.push(("errno".into(), Field::Integer(event.result.unsigned_abs())));
@@ -64,7 +64,7 @@ impl Slow {
             .collect();
         Event {
             id: 0,
-            time_ns: wall_clock(event.end),
+            time_ns: clock.wall(event.end),
             subject: "zfs".into(),
             kind: "slow_operation".into(),
             labels: vec![
@@ -97,25 +97,6 @@ fn offset_class(offset: u64) -> &'static str {
         0x10_0000..=0x3fff_ffff => "below_1GiB",
         _ => "1GiB_or_more",
     }
-}
-
-fn command(bytes: &[u8; 16]) -> Arc<str> {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into()
-}
-
-/// A time of `CLOCK_MONOTONIC` on the wall clock.
-fn wall_clock(monotonic: u64) -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the call fills the struct.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-    let wall = wall.map_or(0, |wall| u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX));
-    wall.saturating_sub(now.saturating_sub(monotonic))
 }
 
 #[cfg(test)]
@@ -158,10 +139,10 @@ mod tests {
             name: Name::new("rpool/pg"),
         };
         assert_eq!(
-            slow.event().message,
+            slow.event(&Clock::starting_at(0)).message,
             "fsync on rpool/pg took 41.0ms: zil_commit 38.0ms, cpu 2.00ms, runqueue 1.00ms"
         );
-        assert!(told(&slow.event()).is_some());
+        assert!(told(&slow.event(&Clock::starting_at(0))).is_some());
         event.kind = 9;
         assert!(parse(&bytes(&event)).is_none());
     }

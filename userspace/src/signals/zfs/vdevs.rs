@@ -9,7 +9,7 @@ use aya::{
 };
 use kldtrace_abi::zfs::VdevNames as Raw;
 
-use crate::{collect::zfs::datasets::UNKNOWN, signals::maps::Plain};
+use crate::{collect::zfs::datasets::UNKNOWN, signals::maps::Plain, words::until_zero};
 
 /// The probe's map of names.
 pub(super) struct NameMap(HashMap<MapData, u64, Plain<Raw>>);
@@ -64,15 +64,10 @@ impl VdevNames {
 
 fn named(raw: &Raw) -> Named {
     Named {
-        pool: text(&raw.pool).into(),
-        vdev: shown(&text(&raw.path), raw.whole_disk == 1).into(),
+        pool: until_zero(&raw.pool).into(),
+        vdev: shown(&until_zero(&raw.path), raw.whole_disk == 1).into(),
         log: if raw.log == 1 { "slog" } else { "main" },
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// A path as `zpool status` shows it (lib/libzfs/libzfs_pool.c:
@@ -116,11 +111,5 @@ mod tests {
         ] {
             assert_eq!(shown(path, whole), name, "{path}");
         }
-    }
-
-    #[test]
-    fn hostile_bytes_become_text() {
-        assert_eq!(text(b"a\xffb\0c"), "a\u{fffd}b");
-        assert_eq!(text(b"no end"), "no end");
     }
 }
