@@ -1,10 +1,10 @@
 //! A private view of Debian's archive: packages of other releases, unpacked
 //! and never installed, with lists and settings of its own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,6 +12,8 @@ use crate::sh;
 
 /// Lists younger than this are not fetched again.
 const FRESH: Duration = Duration::from_hours(20);
+/// The release that the cells of the matrix name packages of.
+const RELEASE: &str = "bookworm";
 const COMPONENTS: &str = "main contrib";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -137,18 +139,17 @@ fn machine_sources() -> Result<String> {
 /// A sources.list with the suites that guests come from, on the mirrors that
 /// the machine uses itself.
 fn sources(machine: &str) -> Result<String> {
-    let release = env::var("KLDTRACE_VM_RELEASE").unwrap_or_else(|_| "bookworm".to_owned());
     let mirror = |suite: &str| {
         mirror(machine, suite).with_context(|| {
-            format!("no mirror for {suite} in /etc/apt: guests are made of Debian's {release}")
+            format!("no mirror for {suite} in /etc/apt: guests are made of Debian's {RELEASE}")
         })
     };
-    let main = mirror(&release)?;
-    let security = mirror(&format!("{release}-security"))?;
+    let main = mirror(RELEASE)?;
+    let security = mirror(&format!("{RELEASE}-security"))?;
     let suites = [
-        (&main, release.clone()),
-        (&main, format!("{release}-backports")),
-        (&security, format!("{release}-security")),
+        (&main, RELEASE.to_owned()),
+        (&main, format!("{RELEASE}-backports")),
+        (&security, format!("{RELEASE}-security")),
     ];
     let lines = suites
         .iter()

@@ -2,10 +2,10 @@
 //! The kernel unpacks archives that follow each other one over the other.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -205,8 +205,7 @@ fn pack(tree: &Path, archive: &Path) -> Result<()> {
 
 /// Where runs keep their things.
 pub fn folder(name: &str) -> Result<PathBuf> {
-    let target = env::current_dir()?.join(sh::target_dir());
-    let folder = target.join("vm").join(name);
+    let folder = sh::target_dir().join("vm").join(name);
     fs::create_dir_all(&folder)?;
     Ok(folder)
 }
