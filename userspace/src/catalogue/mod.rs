@@ -11,6 +11,7 @@ mod sched;
 mod tcp;
 mod wireguard;
 mod zfs;
+mod zfs_state;
 
 pub use events::{EVENTS, EventKind, told};
 use kldtrace_abi::{block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi};
@@ -233,6 +234,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         tcp::SIGNALS,
         block::SIGNALS,
         zfs::SIGNALS,
+        zfs_state::SIGNALS,
         wireguard::SIGNALS,
         own::SIGNALS,
     ]
