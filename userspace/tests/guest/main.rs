@@ -6,5 +6,6 @@
 #[allow(dead_code, reason = "the live tests need more of it")]
 mod common;
 mod machine;
+mod shared;
 mod wireguard;
 mod zfs;

@@ -9,7 +9,7 @@ use kldtrace::kernel::loader::{Availability, Options};
 
 use super::{Pool, attach, ops::LATENCY, ops::count};
 use crate::{
-    common::{Probes, gained, kldtrace, sh, wait_for},
+    common::{gained, kldtrace, sh, wait_for},
     machine::module,
 };
 
@@ -25,7 +25,7 @@ fn zfs_names_follow_rename_and_export_and_counts_stay() {
     let Some(pool) = Pool::make("names", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.op_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency"]);
     let before = probes.snapshot();
     write(pool.file("a"), 5);
     let first = probes.snapshot();
@@ -54,7 +54,7 @@ fn zfs_names_at_their_limit_are_whole() {
     let Some(pool) = Pool::make(&name, 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.op_latency", "zfs.vdev_device_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency", "zfs.vdev_device_latency"]);
     let before = probes.snapshot();
     write(pool.file("a"), 4);
     pool.sync();
@@ -70,7 +70,7 @@ fn zfs_vdevs_that_are_added_and_removed_have_their_names() {
     let Some(pool) = Pool::make("grows", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.vdev_device_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.vdev_device_latency"]);
     sh("truncate -s 192M /tmp/added && zpool add -f grows /tmp/added");
     let before = probes.snapshot();
     fs::write(pool.file("file"), vec![1; 4 << 20]).unwrap();
@@ -86,7 +86,7 @@ fn zfs_suspended_pool_is_told_and_comes_back() {
     let Some(pool) = Pool::make("stuck", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.pool_state", "zfs.op_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.pool_state", "zfs.op_latency"]);
     sh("zpool set failmode=wait stuck");
     let vdev = &pool.vdevs[0];
     sh(&format!("zinject -d {vdev} -e io -T all stuck"));
@@ -152,7 +152,7 @@ fn zfs_unloaded_and_loaded_again_goes_on_counting() {
     let Some(pool) = Pool::make("again", 1, "") else {
         return;
     };
-    let mut probes: Probes = attach(&["zfs.op_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency"]);
     let before = probes.snapshot();
     write(pool.file("a"), 5);
     drop(pool);

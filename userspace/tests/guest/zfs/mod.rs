@@ -16,8 +16,9 @@ use std::{
 use kldtrace::kernel::loader::Options;
 
 use super::{
-    common::{Probes, sh},
+    common::sh,
     machine::module,
+    shared::{Lent, Shared},
 };
 
 /// A pool on files, with one dataset; gone when dropped.
@@ -115,11 +116,16 @@ impl Drop for Pool {
     }
 }
 
-/// Attaches signals with operations over a threshold as events.
-pub fn attach(names: &[&str], slow_milliseconds: u64) -> Option<Probes> {
+/// Operations that take longer are events.
+const SLOW_NS: u64 = 20_000_000;
+
+static ALL: Shared = Shared::new("zfs.");
+
+/// All signals of ZFS, of which these must be there.
+pub fn attach(names: &[&str]) -> Lent {
     let options = Options {
-        settings: vec![("ZFS_SLOW_NS", slow_milliseconds * 1_000_000)],
+        settings: vec![("ZFS_SLOW_NS", SLOW_NS)],
         ..Options::default()
     };
-    Probes::attach_with(names, &options)
+    ALL.lend(names, &options)
 }

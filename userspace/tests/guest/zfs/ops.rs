@@ -27,16 +27,12 @@ fn zfs_operations_are_counted_as_issued_and_as_zfs_counts() {
     let Some(pool) = Pool::make("ops", 1, "") else {
         return;
     };
-    let mut probes = attach(
-        &[
-            "zfs.op_latency",
-            "zfs.op_bytes",
-            "zfs.op_errors",
-            "zfs.ops_from_memory",
-        ],
-        0,
-    )
-    .unwrap();
+    let mut probes = attach(&[
+        "zfs.op_latency",
+        "zfs.op_bytes",
+        "zfs.op_errors",
+        "zfs.ops_from_memory",
+    ]);
     let data = pool.dataset();
     let objset = |number| pool.objset(&data, number);
     let kstats = ["writes", "nwritten", "reads", "nread"];
@@ -94,7 +90,7 @@ fn zfs_operations_that_fail_are_counted() {
     let Some(pool) = Pool::make("fails", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.op_errors"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_errors"]);
     let file = File::create(pool.file("file")).unwrap();
     // FS_IOC_SETFLAGS and FS_IMMUTABLE_FL of include/uapi/linux/fs.h.
     let flags: libc::c_int = 0x10;
@@ -120,7 +116,7 @@ fn zfs_sync_operations_are_told_from_others() {
     let Some(pool) = Pool::make("sync", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     let before = probes.snapshot();
     let mut file = File::create(pool.file("file")).unwrap();
     file.write_all(&[1; BLOCK]).unwrap();
@@ -142,7 +138,7 @@ fn zfs_thousand_threads_leave_nothing_behind() {
     let Some(pool) = Pool::make("threads", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     let before = probes.snapshot();
     // All of them are inside fsync at once: each request takes a while.
     pool.delay(&pool.vdevs[0], 300);
@@ -187,7 +183,7 @@ fn zfs_mapped_files_count_their_faults() {
     let Some(pool) = Pool::make("mapped", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.mmap_read_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.mmap_read_latency"]);
     fs::write(pool.file("file"), vec![3; 1 << 20]).unwrap();
     let before = probes.snapshot();
     let file = File::open(pool.file("file")).unwrap();

@@ -24,7 +24,7 @@ fn zfs_stages_of_an_fsync_add_up_to_it_and_name_the_intent_log() {
     let Some(pool) = Pool::make("stages", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     let mut file = File::create(pool.file("file")).unwrap();
     // The first commit makes the log, and waits for a transaction group.
     file.sync_all().unwrap();
@@ -63,7 +63,7 @@ fn zfs_stages_of_a_cold_read_name_the_disk() {
     };
     std::fs::write(pool.file("file"), vec![1; 1 << 20]).unwrap();
     sh("zpool export cold && zpool import -d /tmp cold");
-    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     pool.delay(&pool.vdevs[0], 50);
     let before = probes.snapshot();
     sh("dd if=/cold/data/file of=/dev/null bs=128k count=1 2>/dev/null");
@@ -87,7 +87,7 @@ fn zfs_slow_operations_are_events_with_their_breakdown() {
     let Some(pool) = Pool::make("slow", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.slow_operations"], 100).unwrap();
+    let mut probes = attach(&["zfs.slow_operations"]);
     let mut file = File::create(pool.file("file")).unwrap();
     let before = probes.snapshot();
     file.write_all(&[1; 4096]).unwrap();

@@ -22,20 +22,16 @@ fn zfs_state_is_that_of_its_own_tables() {
     let Some(pool) = Pool::make("state", 1, "") else {
         return;
     };
-    let mut probes = attach(
-        &[
-            "zfs.arc_accesses",
-            "zfs.l2arc_accesses",
-            "zfs.arc_size",
-            "zfs.arc_memory_throttles",
-            "zfs.transactions",
-            "zfs.log_commits",
-            "zfs.log_bytes",
-            "zfs.pool_state",
-        ],
-        0,
-    )
-    .unwrap();
+    let mut probes = attach(&[
+        "zfs.arc_accesses",
+        "zfs.l2arc_accesses",
+        "zfs.arc_size",
+        "zfs.arc_memory_throttles",
+        "zfs.transactions",
+        "zfs.log_commits",
+        "zfs.log_bytes",
+        "zfs.pool_state",
+    ]);
     fs::write(pool.file("file"), vec![1; 1 << 20]).unwrap();
     sh("cat /state/data/file > /dev/null; sync");
     let columns: &[Column] = &[
@@ -124,7 +120,7 @@ fn zfs_transaction_groups_are_counted_once_with_their_own_times() {
     let Some(pool) = Pool::make("txgs", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.txg_time"], 0).unwrap();
+    let mut probes = attach(&["zfs.txg_time"]);
     pool.sync();
     let groups = || {
         let text = fs::read_to_string("/proc/spl/kstat/zfs/txgs/txgs").unwrap();

@@ -29,7 +29,7 @@ fn zfs_delay_of_one_vdev_is_in_its_device_time_and_in_no_others() {
     let Some(pool) = Pool::make("delay", 2, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.vdev_device_latency", "zfs.vdev_queue_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.vdev_device_latency", "zfs.vdev_queue_latency"]);
     pool.delay(&pool.vdevs[0], 200);
     let before = probes.snapshot();
     for i in 0..8 {
@@ -63,16 +63,12 @@ fn zfs_vdev_histograms_are_those_of_zpool_iostat() {
     let Some(pool) = Pool::make("iostat", 1, "") else {
         return;
     };
-    let mut probes = attach(
-        &[
-            "zfs.vdev_device_latency",
-            "zfs.vdev_queue_latency",
-            "zfs.vdev_bytes",
-            "zfs.vdev_errors",
-        ],
-        0,
-    )
-    .unwrap();
+    let mut probes = attach(&[
+        "zfs.vdev_device_latency",
+        "zfs.vdev_queue_latency",
+        "zfs.vdev_bytes",
+        "zfs.vdev_errors",
+    ]);
     pool.sync();
     let zfs_before = iostat(&pool.name);
     let before = probes.snapshot();
@@ -164,7 +160,7 @@ fn zfs_log_writes_are_the_datasets_own_and_name_their_device() {
     let Some(pool) = Pool::make("logs", 1, "log /tmp/slog") else {
         return;
     };
-    let mut probes = attach(&["zfs.log_queue_latency", "zfs.log_device_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.log_queue_latency", "zfs.log_device_latency"]);
     sh("zfs create logs/quiet");
     let commits = || log_writes("zil_itx_metaslab_slog_count");
     let zfs_before = commits();
@@ -210,7 +206,7 @@ fn zfs_vdev_that_fails_is_counted_by_name() {
     let Some(pool) = Pool::make("errors", 2, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.vdev_errors"], 0).unwrap();
+    let mut probes = attach(&["zfs.vdev_errors"]);
     fs::write(pool.file("file"), vec![1; 1 << 20]).unwrap();
     pool.sync();
     sh("zpool export errors && zpool import -d /tmp errors");

@@ -1,0 +1,64 @@
+//! One attachment for many tests: attaching takes an emulated machine longer
+//! than most tests do. Tests tell themselves apart by what they label: each
+//! has its own pool, or its own interface.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kldtrace::{catalogue, kernel::loader::Options, signals::reader::Reader};
+
+use super::common::Probes;
+
+/// All signals of a subject, attached when first asked for and kept until the
+/// test program ends.
+pub struct Shared {
+    /// What their names begin with.
+    prefix: &'static str,
+    probes: Mutex<Option<Probes>>,
+}
+
+impl Shared {
+    /// Of signals with such names.
+    pub const fn new(prefix: &'static str) -> Self {
+        Self {
+            prefix,
+            probes: Mutex::new(None),
+        }
+    }
+
+    /// The attachment, for one test at a time, and without events of others.
+    /// A named signal that is absent fails the test.
+    pub fn lend(&'static self, names: &[&str], options: &Options) -> Lent {
+        // A test that failed leaves nothing in it that matters to the next.
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = &mut probes
+            .get_or_insert_with(|| {
+                let ours: Vec<_> = catalogue::signals()
+                    .filter(|signal| signal.name.starts_with(self.prefix))
+                    .collect();
+                Probes(Reader::attach(&ours, options, 2000).unwrap())
+            })
+            .0;
+        reader.drain().unwrap();
+        reader.take_events();
+        for name in names {
+            assert!(reader.has(name), "{name}: {:?}", reader.signals());
+        }
+        Lent(probes)
+    }
+}
+
+/// The attachment while a test has it.
+pub struct Lent(MutexGuard<'static, Option<Probes>>);
+
+impl std::ops::Deref for Lent {
+    type Target = Probes;
+    fn deref(&self) -> &Probes {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Probes {
+        self.0.as_mut().unwrap()
+    }
+}
