@@ -30,6 +30,7 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
     (Goal::Guest, "gcc-12", "builds OpenZFS, as the kernel was"),
     (Goal::Guest, "libelf-dev", "builds modules (objtool)"),
     (Goal::Guest, "wireguard-tools", "wg in the guests"),
+    (Goal::Guest, "dmsetup", "slow disks in the guests"),
     (Goal::Guest, "iproute2", "network namespaces in tests"),
     (Goal::Guest, "nftables", "drops and delays in tests"),
     (

@@ -31,6 +31,9 @@ const MODULES: &[&str] = &[
     "sch_netem",
     "sch_tbf",
     "nf_tables",
+    // Counters with names, up to 6.1.
+    "nft_objref",
+    "nft_counter",
     "nft_ct",
     "nft_limit",
     "nft_reject_inet",

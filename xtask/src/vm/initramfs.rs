@@ -24,6 +24,7 @@ const TOOLS: &[(&str, bool)] = &[
     ("nft", true),
     ("wg", true),
     ("losetup", true),
+    ("dmsetup", true),
     ("bpftool", false),
 ];
 

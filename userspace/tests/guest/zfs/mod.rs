@@ -1,11 +1,13 @@
 //! OpenZFS: each signal against what OpenZFS itself says, or against a fault
 //! that `zinject` has put in.
 
+mod disk;
 mod explain;
 mod faults;
 mod ops;
 mod stages;
 mod state;
+mod together;
 mod vdev;
 
 use std::{
@@ -36,21 +38,30 @@ impl Pool {
         if !module("zfs") {
             return None;
         }
-        // Nothing that a test has not asked for: no sync after 5 seconds.
-        fs::write("/sys/module/zfs/parameters/zfs_txg_timeout", "3600").unwrap();
         let short: String = name.chars().take(20).collect();
         let vdevs: Vec<_> = (0..vdevs).map(|i| format!("/tmp/{short}-{i}")).collect();
         for vdev in &vdevs {
             sh(&format!("rm -f {vdev}; truncate -s 192M {vdev}"));
         }
+        Some(Self::create(name, vdevs, more))
+    }
+
+    /// Makes one on disks that are there.
+    pub fn on(name: &str, disks: &[String]) -> Self {
+        Self::create(name, disks.to_vec(), "")
+    }
+
+    fn create(name: &str, vdevs: Vec<String>, more: &str) -> Self {
+        // Nothing that a test has not asked for: no sync after 5 seconds.
+        fs::write("/sys/module/zfs/parameters/zfs_txg_timeout", "3600").unwrap();
         sh(&format!(
             "zpool create -f -O atime=off {name} {} {more} && zfs create {name}/data",
             vdevs.join(" ")
         ));
-        Some(Self {
+        Self {
             name: name.to_owned(),
             vdevs,
-        })
+        }
     }
 
     /// Name of the dataset.

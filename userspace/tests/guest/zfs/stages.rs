@@ -5,7 +5,7 @@ use std::{fs::File, io::Write as _, time::Duration};
 use kldtrace_exporters::model::{Event, Field};
 
 use super::{Pool, attach, ops::LATENCY};
-use crate::common::{gained, grew, sh};
+use crate::common::{Snapshot, gained, grew, sh};
 
 const STAGES: &str = "kldtrace_zfs_stage_latency_seconds";
 const SLOW: &str = "kldtrace_zfs_slow_operations";
@@ -18,6 +18,11 @@ const ALL: [&str; 7] = [
     "runqueue",
     "cpu",
 ];
+
+/// Nanoseconds of all stages of some operations between two snapshots.
+pub fn sum(before: &Snapshot, after: &Snapshot, labels: &[(&str, &str)]) -> u64 {
+    gained(before, after, STAGES, labels).sum_ns
+}
 
 #[test]
 fn zfs_stages_of_an_fsync_add_up_to_it_and_name_the_intent_log() {

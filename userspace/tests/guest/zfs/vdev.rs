@@ -20,7 +20,7 @@ const ERRORS: &str = "kldtrace_zfs_vdev_errors";
 const LOG_QUEUE: &str = "kldtrace_zfs_log_queue_latency_seconds";
 const LOG_DEVICE: &str = "kldtrace_zfs_log_device_latency_seconds";
 
-fn median(histogram: &Histogram) -> f64 {
+pub fn median(histogram: &Histogram) -> f64 {
     quantile::Summary::of(histogram).p50
 }
 

@@ -1,0 +1,101 @@
+//! A vdev on a real block device, whose delay is the kernel's own.
+
+use std::fs;
+
+use super::{Pool, attach, vdev::median};
+use crate::common::{assert_close, gained, sh};
+
+/// A disk whose writes take as long as is asked (drivers/md/dm-delay.c).
+struct Disk {
+    name: &'static str,
+    below: String,
+}
+
+impl Disk {
+    const SECTORS: u32 = 192 << 11;
+
+    fn make(name: &'static str) -> Self {
+        sh("modprobe dm_delay");
+        sh(&format!(
+            "rm -f /tmp/{name}.image; truncate -s 192M /tmp/{name}.image"
+        ));
+        let below = sh(&format!("losetup --find --show /tmp/{name}.image"));
+        let disk = Self {
+            name,
+            below: below.trim().to_owned(),
+        };
+        sh(&format!(
+            "echo '{}' | dmsetup create {name} --noudevsync",
+            disk.table(0)
+        ));
+        // No udev makes its node.
+        let numbers = sh(&format!(
+            "dmsetup info -c --noheadings --separator ' ' -o major,minor {name}"
+        ));
+        sh(&format!("mknod {} b {numbers}", disk.path()));
+        disk
+    }
+
+    fn path(&self) -> String {
+        format!("/tmp/{}", self.name)
+    }
+
+    fn table(&self, milliseconds: u32) -> String {
+        let (sectors, below) = (Self::SECTORS, &self.below);
+        format!("0 {sectors} delay {below} 0 0 {below} 0 {milliseconds}")
+    }
+
+    fn delay(&self, milliseconds: u32) {
+        let (name, table) = (self.name, self.table(milliseconds));
+        sh(&format!(
+            "echo '{table}' | dmsetup reload {name} && dmsetup suspend --noflush --noudevsync {name} \
+             && dmsetup resume --noudevsync {name}"
+        ));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let (name, below) = (self.name, &self.below);
+        let _ = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "dmsetup remove --noudevsync {name}; losetup --detach {below}; \
+                 rm -f /tmp/{name} /tmp/{name}.image"
+            ))
+            .output();
+    }
+}
+
+#[test]
+fn zfs_delay_of_a_disk_is_in_the_device_time_of_its_vdev() {
+    const DEVICE: &str = "kldtrace_zfs_vdev_device_latency_seconds";
+    const QUEUE: &str = "kldtrace_zfs_vdev_queue_latency_seconds";
+    if !crate::machine::module("zfs") {
+        return;
+    }
+    let (slow, fast) = (Disk::make("slow-disk"), Disk::make("fast-disk"));
+    let vdevs = [slow.path(), fast.path()];
+    let pool = Pool::on("disks", &vdevs);
+    let mut probes = attach(&["zfs.vdev_device_latency", "zfs.vdev_queue_latency"]);
+    slow.delay(400);
+    let before = probes.snapshot();
+    for i in 0..8 {
+        fs::write(pool.file(&format!("f{i}")), vec![i; 256 << 10]).unwrap();
+    }
+    pool.sync();
+    let after = probes.snapshot();
+    slow.delay(0);
+    let of = |metric, vdev: &str| {
+        let labels = [("pool", "disks"), ("vdev", vdev), ("type", "write")];
+        gained(&before, &after, metric, &labels)
+    };
+    let (delayed, other) = (of(DEVICE, &vdevs[0]), of(DEVICE, &vdevs[1]));
+    println!("{} and {}", median(&delayed), median(&other));
+    assert!(delayed.count() > 5 && other.count() > 5);
+    assert_close(median(&delayed), 0.4, 0.4 * 0.05);
+    assert!(median(&other) < 0.2, "{}", median(&other));
+    // Each request has a time in the queue and one at the device.
+    assert_eq!(of(QUEUE, &vdevs[0]).count(), delayed.count());
+    drop(pool);
+}
