@@ -101,7 +101,12 @@ fn command(parts: &Parts, initramfs: &Path, folder: &Path) -> Result<Command> {
             "-machine",
             "q35",
             "-accel",
-            "tcg,thread=multi",
+            "tcg,thread=single",
+            // Two nanoseconds an instruction: what a delay comes out as does
+            // not depend on how busy this machine is. And no time passes where
+            // all processors wait for a timer.
+            "-icount",
+            "shift=1,sleep=off",
             "-cpu",
             "max",
         ])
