@@ -55,6 +55,11 @@ pub fn cargo() -> Command {
     command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// The SHA-256 of a text, as hexadecimal digits.
+pub fn sum(text: &str) -> Result<String> {
+    output(command("sh").args(["-c", "printf %s \"$1\" | sha256sum", "sh", text]))
+}
+
 /// The command as one would type it, for messages.
 pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());

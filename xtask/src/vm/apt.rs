@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use super::matrix::Release;
 use crate::sh;
 
 /// Lists younger than this are not fetched again.
 const FRESH: Duration = Duration::from_hours(20);
-/// The release that the cells of the matrix name packages of.
-const RELEASE: &str = "bookworm";
+/// The release of the machine, whose mirrors serve the others too.
+const MACHINE: &str = "bookworm";
 const COMPONENTS: &str = "main contrib";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -23,15 +24,23 @@ pub struct View {
 }
 
 impl View {
-    /// Makes it in `folder`, from where this machine gets its own packages.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let view = Self {
-            folder: folder.to_owned(),
+    /// Makes it below `cache`, a folder for each release, from where this
+    /// machine gets its own packages.
+    pub fn open(cache: &Path, release: Release) -> Result<Self> {
+        let name = match release {
+            Release::Bookworm => "apt".to_owned(),
+            Release::Sid => format!("apt-{}", release.name()),
         };
+        let view = Self {
+            folder: cache.join(name),
+        };
+        let folder = &view.folder;
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        let sources = sources(&machine_sources()?)?;
+        // No package is installed in this view, whatever the machine has.
+        fs::write(folder.join("status"), "")?;
+        let sources = sources(&machine_sources()?, release)?;
         let file = folder.join("sources.list");
         let lists = folder.join("lists");
         let age = |path: &Path| {
@@ -57,7 +66,11 @@ impl View {
             .args(set("Dir::Etc::SourceList", inside("sources.list")))
             .args(set("Dir::Etc::SourceParts", "/dev/null".to_owned()))
             .args(set("Dir::State::Lists", inside("lists")))
+            .args(set("Dir::State::status", inside("status")))
             .args(set("Dir::Cache", inside("cache")))
+            // Images of Debian switch this cache off; every look-up would
+            // read all lists again.
+            .args(set("Dir::Cache::pkgcache", inside("cache/pkgcache.bin")))
             .args(set("APT::Sandbox::User", "root".to_owned()));
         command
     }
@@ -78,6 +91,13 @@ impl View {
         Ok(versions(&text))
     }
 
+    /// The names and versions of packages and of all that they depend on.
+    pub fn closure(&self, packages: &[String]) -> Result<Vec<(String, String)>> {
+        let mut simulate = self.apt("apt-get");
+        simulate.args(["install", "--simulate", "--no-install-recommends"]);
+        Ok(installs(&sh::output(simulate.args(packages))?))
+    }
+
     /// Downloads packages and unpacks them into `root`.
     pub fn unpack(&self, packages: &[String], downloads: &Path, root: &Path) -> Result<()> {
         fs::create_dir_all(downloads)?;
@@ -93,6 +113,18 @@ impl View {
         }
         Ok(())
     }
+}
+
+/// Names and versions in what apt-get says that it would install.
+fn installs(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .filter_map(|line| {
+            // `Inst NAME (VERSION SUITES [amd64])`
+            let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
+            let version = rest.strip_prefix('(')?.split(' ').next()?;
+            Some((name.to_owned(), version.to_owned()))
+        })
+        .collect()
 }
 
 /// `NAME VERSION` of each stanza.
@@ -138,19 +170,22 @@ fn machine_sources() -> Result<String> {
 
 /// A sources.list with the suites that guests come from, on the mirrors that
 /// the machine uses itself.
-fn sources(machine: &str) -> Result<String> {
+fn sources(machine: &str, release: Release) -> Result<String> {
     let mirror = |suite: &str| {
         mirror(machine, suite).with_context(|| {
-            format!("no mirror for {suite} in /etc/apt: guests are made of Debian's {RELEASE}")
+            format!("no mirror for {suite} in /etc/apt: guests are made of Debian's packages")
         })
     };
-    let main = mirror(RELEASE)?;
-    let security = mirror(&format!("{RELEASE}-security"))?;
-    let suites = [
-        (&main, RELEASE.to_owned()),
-        (&main, format!("{RELEASE}-backports")),
-        (&security, format!("{RELEASE}-security")),
-    ];
+    let main = mirror(MACHINE)?;
+    let name = release.name();
+    let mut suites = vec![(main.clone(), name.to_owned())];
+    if release == Release::Bookworm {
+        suites.push((main, format!("{name}-backports")));
+        suites.push((
+            mirror(&format!("{MACHINE}-security"))?,
+            format!("{name}-security"),
+        ));
+    }
     let lines = suites
         .iter()
         .map(|(uri, suite)| format!("deb [signed-by={KEYRING}] {uri} {suite} {COMPONENTS}\n"));
@@ -209,6 +244,36 @@ mod tests {
             Some("http://yes.example/debian")
         );
         assert_eq!(mirror(lines, "sid"), None);
+    }
+
+    #[test]
+    fn suites_of_each_release() {
+        let machine = "deb http://a.example/debian bookworm main\n\
+                       deb http://b.example/security bookworm-security main\n";
+        let of = |release| {
+            let sources = sources(machine, release).unwrap();
+            let line = |line: &str| line.split_once("] ").unwrap().1.to_owned();
+            sources.lines().map(line).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of(Release::Sid),
+            ["http://a.example/debian sid main contrib"]
+        );
+        assert_eq!(
+            of(Release::Bookworm),
+            [
+                "http://a.example/debian bookworm main contrib",
+                "http://a.example/debian bookworm-backports main contrib",
+                "http://b.example/security bookworm-security main contrib",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_apt_would_install() {
+        let text = "NOTE: only a simulation\nInst libc6 (2.43-7 Debian:unstable [amd64])\n\
+                    Conf libc6 (2.43-7 Debian:unstable [amd64])\n";
+        assert_eq!(installs(text), [("libc6".to_owned(), "2.43-7".to_owned())]);
     }
 
     #[test]

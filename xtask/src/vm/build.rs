@@ -2,24 +2,21 @@
 //! content.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
 use super::apt::View;
-use super::matrix::{Cell, Types};
+use super::matrix::Cell;
+use super::openzfs::{self, Place};
+use super::plan::Plan;
 use super::say;
 use crate::sh;
 
-/// To be raised when the steps below change what comes out of them: then
-/// guests are built anew.
-const RECIPE: u32 = 1;
-
 /// Modules that go into the guest, with what they depend on. Not every kernel
 /// has each.
-const MODULES: &[&str] = &[
+pub const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
@@ -45,6 +42,10 @@ const MODULES: &[&str] = &[
     "null_blk",
     "zfs",
 ];
+
+/// What loads programs, below the root. Guests of a newer release have one of
+/// their own, with the C library that the tools of ZFS there are linked to.
+pub const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 
 /// What a guest is made of.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
     let cache = cache();
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let start = Instant::now();
-    let view = View::open(&cache.join("apt"))?;
+    let view = View::open(&cache, cell.release)?;
     let plan = Plan::new(cell, &view)?;
     let folder = cache.join(plan.key()?);
     if folder.join("root").is_dir() {
@@ -89,7 +90,7 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
         // Whole or not at all: another run may look meanwhile, or this one end.
         let building = cache.join(format!("building-{}", std::process::id()));
         let _ = fs::remove_dir_all(&building);
-        build(&plan, &view, &building)?;
+        build(&plan, &view, &cache, &building)?;
         let _ = fs::remove_dir_all(&folder);
         fs::rename(&building, &folder)?;
         say(&format!("guest {cell}"), "built", start);
@@ -100,75 +101,11 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
     })
 }
 
-/// Exact packages of a cell.
-struct Plan {
-    release: String,
-    packages: Vec<String>,
-    versions: String,
-    types: Types,
-}
-
-impl Plan {
-    fn new(cell: &Cell, view: &View) -> Result<Self> {
-        let named = |meta: &str, prefix: &str| {
-            let mut all = view.depends(meta)?.into_iter();
-            all.find(|name| name.starts_with(prefix))
-                .with_context(|| format!("{meta} depends on no {prefix}…"))
-        };
-        let image = named(cell.image, "linux-image-")?;
-        let headers = named(cell.headers, "linux-headers-")?;
-        let suite = cell.zfs_suite;
-        let tools = format!("zfsutils-linux/{suite}");
-        let mut packages = vec![image.clone(), headers.clone()];
-        packages.extend(
-            view.depends(&headers)?
-                .into_iter()
-                .filter(|name| name.ends_with("-common") || name.starts_with("linux-kbuild-")),
-        );
-        packages.push(format!("zfs-dkms/{suite}"));
-        packages.extend(
-            view.depends(&tools)?
-                .into_iter()
-                .filter(|name| name.starts_with("lib") && name.ends_with("linux"))
-                .map(|name| format!("{name}/{suite}")),
-        );
-        packages.push(tools);
-        // zinject is in no other.
-        packages.push(format!("zfs-test/{suite}"));
-        let versions = view.versions(&packages)?;
-        Ok(Self {
-            release: image
-                .strip_prefix("linux-image-")
-                .unwrap_or(&image)
-                .to_owned(),
-            packages,
-            versions,
-            types: cell.types,
-        })
-    }
-
-    /// Names what is built from exactly this.
-    fn key(&self) -> Result<String> {
-        let text = format!("{}{:?}{MODULES:?}{RECIPE}", self.versions, self.types);
-        let sum = sh::output(sh::command("sh").args([
-            "-c",
-            "printf %s \"$1\" | sha256sum",
-            "sh",
-            &text,
-        ]))?;
-        let zfs = self
-            .versions
-            .lines()
-            .find_map(|line| line.strip_prefix("zfs-dkms "))
-            .unwrap_or("unknown");
-        Ok(format!("{}_zfs-{zfs}_{}", self.release, &sum[..12]))
-    }
-}
-
-fn build(plan: &Plan, view: &View, folder: &Path) -> Result<()> {
+fn build(plan: &Plan, view: &View, cache: &Path, folder: &Path) -> Result<()> {
     let start = Instant::now();
     let all = folder.join("all");
-    view.unpack(&plan.packages, &folder.join("packages"), &all)?;
+    let packages = [&plan.packages[..], &plan.libraries[..]].concat();
+    view.unpack(&packages, &folder.join("packages"), &all)?;
     say("packages", "downloaded and unpacked", start);
     let release = &plan.release;
     // Where /lib is a link to usr/lib, both lead to the same folder; in
@@ -178,12 +115,10 @@ fn build(plan: &Plan, view: &View, folder: &Path) -> Result<()> {
         .map(|below| all.join(below).join(release))
         .find(|path| path.join("kernel").is_dir())
         .with_context(|| format!("no modules of {release} in its package"))?;
-    zfs(plan, folder, &all, &modules)?;
+    let place = Place::of(plan, view, cache)?;
+    openzfs::build(&place, plan, folder, &all, &modules)?;
     let start = Instant::now();
-    fs::copy(
-        all.join(format!("boot/vmlinuz-{release}")),
-        folder.join("vmlinuz"),
-    )?;
+    fs::copy(kernel(&all, &modules, release)?, folder.join("vmlinuz"))?;
     let root = folder.join("root.new");
     pick_modules(release, &modules, &root)?;
     for tool in ["zpool", "zfs", "zinject", "zdb"] {
@@ -206,6 +141,10 @@ fn build(plan: &Plan, view: &View, folder: &Path) -> Result<()> {
             )?;
         }
     }
+    let loader = all.join("usr").join(LOADER);
+    if loader.is_file() {
+        copy(&loader, &root.join(LOADER))?;
+    }
     fs::rename(root, folder.join("root"))?;
     fs::remove_dir_all(all)?;
     fs::remove_dir_all(folder.join("packages"))?;
@@ -214,104 +153,15 @@ fn build(plan: &Plan, view: &View, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds spl.ko and zfs.ko from the source that DKMS would build.
-fn zfs(plan: &Plan, folder: &Path, all: &Path, modules: &Path) -> Result<()> {
-    let release = &plan.release;
-    let sources = all.join("usr/src");
-    let find = |begins: &str, ends: &str| -> Result<PathBuf> {
-        for entry in fs::read_dir(&sources)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(begins) && name.ends_with(ends) {
-                return Ok(path);
-            }
-        }
-        bail!("no {begins}*{ends} in {}", sources.display())
-    };
-    let headers = sources.join(format!("linux-headers-{release}"));
-    let common = find("linux-headers-", "-common")?;
-    // It includes the common part by an absolute path.
-    let makefile = headers.join("Makefile");
-    let text = fs::read_to_string(&makefile)?;
-    let here = format!("include {}/", sources.display());
-    fs::write(&makefile, text.replace("include /usr/src/", &here))?;
-    let source = folder.join("zfs");
-    sh::output(
-        sh::command("cp")
-            .arg("-a")
-            .arg(find("zfs-", "")?)
-            .arg(&source),
-    )?;
-
-    let start = Instant::now();
-    let configure = format!(
-        "./configure --with-config=kernel --disable-dependency-tracking --with-linux={} --with-linux-obj={}",
-        common.display(),
-        headers.display()
-    );
-    logged(&source, "configure", &configure)?;
-    say("OpenZFS configure", "done", start);
-    let start = Instant::now();
-    logged(&source, "make", "make -j$(nproc)")?;
-    say("OpenZFS make", "done", start);
-
-    let extra = modules.join("extra");
-    fs::create_dir_all(&extra)?;
-    let built = sh::output(
-        sh::command("find")
-            .arg(source.join("module"))
-            .args(["-name", "*.ko"]),
-    )?;
-    for module in built.lines() {
-        let module = Path::new(module);
-        let to = extra.join(module.file_name().unwrap_or_default());
-        if plan.types == Types::Pahole {
-            types_by_pahole(folder, all, release, module)?;
-        }
-        sh::output(
-            sh::command("objcopy")
-                .arg("--strip-debug")
-                .arg(module)
-                .arg(to),
-        )?;
-    }
-    Ok(())
-}
-
-/// Adds a module's types to it; the kernel's own are in its image.
-fn types_by_pahole(folder: &Path, all: &Path, release: &str, module: &Path) -> Result<()> {
-    let vmlinux = folder.join("vmlinux");
-    if !vmlinux.is_file() {
-        let image = all.join(format!("boot/vmlinuz-{release}"));
-        fs::write(&vmlinux, super::image::uncompressed(&image)?)?;
-    }
-    sh::output(
-        sh::command("pahole")
-            .args(["-J", "--btf_base"])
-            .arg(&vmlinux)
-            .arg(module),
-    )?;
-    Ok(())
-}
-
-/// Runs a step of the build; what it says goes to a file, and its end to the
-/// error when it fails.
-fn logged(folder: &Path, step: &str, line: &str) -> Result<()> {
-    let log = folder.join(format!("{step}.log"));
-    let file = fs::File::create(&log)?;
-    let status = Command::new("sh")
-        .args(["-c", line])
-        .current_dir(folder)
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .status()?;
-    if !status.success() {
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().rev().take(15).collect();
-        let end: Vec<_> = lines.into_iter().rev().collect();
-        bail!("OpenZFS {step} ended with {status}:\n{}", end.join("\n"));
-    }
-    Ok(())
+/// The image of the kernel: in /boot, or with its modules.
+pub fn kernel(all: &Path, modules: &Path, release: &str) -> Result<PathBuf> {
+    [
+        all.join(format!("boot/vmlinuz-{release}")),
+        modules.join("vmlinuz"),
+    ]
+    .into_iter()
+    .find(|path| path.is_file())
+    .with_context(|| format!("no image of {release} in its package"))
 }
 
 /// Copies the modules that the guest needs, and lists them anew.
@@ -339,11 +189,15 @@ fn pick_modules(release: &str, modules: &Path, root: &Path) -> Result<()> {
                 .strip_prefix(modules)
                 .with_context(|| line.to_owned())?;
             let to = to.join(below);
+            let packed = to.extension().is_some_and(|end| end == "xz");
+            // Several depend on it.
+            if to.exists() || packed && to.with_extension("").exists() {
+                continue;
+            }
             copy(path, &to)?;
-            // The guest's processor is slow: unpacked here. What two modules
-            // depend on comes twice.
-            if to.extension().is_some_and(|end| end == "xz") {
-                sh::output(sh::command("xz").args(["-d", "--force"]).arg(&to))?;
+            // The guest's processor is slow: unpacked here, once.
+            if packed {
+                sh::output(sh::command("xz").arg("-d").arg(&to))?;
             }
         }
     }

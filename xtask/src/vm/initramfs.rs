@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::build::{Parts, copy};
+use super::build::{LOADER, Parts, copy};
 use crate::sh;
 
 const INIT: &str = include_str!("guest.sh");
@@ -124,6 +124,8 @@ pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
 struct Libraries<'a> {
     tree: &'a Path,
     done: BTreeSet<PathBuf>,
+    /// Whether the guest has a C library other than this machine's.
+    foreign: bool,
 }
 
 impl<'a> Libraries<'a> {
@@ -131,18 +133,30 @@ impl<'a> Libraries<'a> {
         Self {
             tree,
             done: BTreeSet::new(),
+            foreign: tree.join(LOADER).exists(),
         }
     }
 
     fn of(&mut self, program: &Path) -> Result<()> {
         let own = self.tree.join("lib/x86_64-linux-gnu");
-        let output = Command::new("ldd")
+        // A C library that the guest brings along needs its own loader; ldd
+        // would start this machine's.
+        let loader = self.tree.join(LOADER);
+        let mut list = if self.foreign {
+            let mut list = Command::new(loader);
+            list.arg("--library-path").arg(&own).arg("--list");
+            list
+        } else {
+            let mut list = Command::new("ldd");
+            list.env("LD_LIBRARY_PATH", &own);
+            list
+        };
+        let output = list
             .arg(program)
-            .env("LD_LIBRARY_PATH", &own)
             .output()
-            .context("cannot start ldd")?;
+            .context("cannot list the libraries of a program")?;
         for library in libraries(&String::from_utf8_lossy(&output.stdout)) {
-            if library.starts_with(&own) || !self.done.insert(library.clone()) {
+            if library.starts_with(self.tree) || !self.done.insert(library.clone()) {
                 continue;
             }
             // The place where the loader looks without a cache.

@@ -5,10 +5,12 @@ use anyhow::{Result, bail};
 /// A kernel and an OpenZFS.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// The kernel's release as people say it: `6.12`.
+    /// The kernel's release as people say it: `6.12`, or `newest`.
     pub kernel: &'static str,
-    /// The OpenZFS release as people say it: `2.3`.
+    /// The OpenZFS release as people say it: `2.3`, or `newest`.
     pub zfs: &'static str,
+    /// Debian's release that all packages come from, or from its suites.
+    pub release: Release,
     /// Debian's package that depends on the newest image of this kernel.
     pub image: &'static str,
     /// The same of the headers.
@@ -17,6 +19,26 @@ pub struct Cell {
     pub zfs_suite: &'static str,
     /// Where the modules' types come from.
     pub types: Types,
+}
+
+/// A release of Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Debian 12, as the machine that builds: its compiler builds OpenZFS.
+    Bookworm,
+    /// What Debian gets first. Its kernels want a newer compiler and C library
+    /// than the machine's: OpenZFS is built in a root of its own.
+    Sid,
+}
+
+impl Release {
+    /// Its name in the archive.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Sid => "sid",
+        }
+    }
 }
 
 /// Where the types (BTF) of the modules that are built here come from.
@@ -33,6 +55,7 @@ pub const CELLS: &[Cell] = &[
     Cell {
         kernel: "6.12",
         zfs: "2.3",
+        release: Release::Bookworm,
         image: "linux-image-6.12-cloud-amd64",
         headers: "linux-headers-6.12-cloud-amd64",
         zfs_suite: "bookworm-backports",
@@ -41,10 +64,21 @@ pub const CELLS: &[Cell] = &[
     Cell {
         kernel: "6.1",
         zfs: "2.1",
+        release: Release::Bookworm,
         image: "linux-image-cloud-amd64",
         headers: "linux-headers-cloud-amd64",
         zfs_suite: "bookworm",
         types: Types::Pahole,
+    },
+    // Both roll forward: what they are today is said when the guest is built.
+    Cell {
+        kernel: "newest",
+        zfs: "newest",
+        release: Release::Sid,
+        image: "linux-image-cloud-amd64",
+        headers: "linux-headers-cloud-amd64",
+        zfs_suite: "sid",
+        types: Types::Build,
     },
 ];
 
@@ -80,6 +114,7 @@ mod tests {
         assert_eq!(pick(None, None).unwrap().len(), CELLS.len());
         assert_eq!(pick(Some("6.1"), None).unwrap()[0].zfs, "2.1");
         assert_eq!(pick(None, Some("2.3")).unwrap()[0].kernel, "6.12");
+        assert_eq!(pick(Some("newest"), None).unwrap()[0].zfs, "newest");
         let error = pick(Some("6.1"), Some("2.3")).unwrap_err().to_string();
         assert!(error.contains("kernel 6.12, OpenZFS 2.3"), "{error}");
     }

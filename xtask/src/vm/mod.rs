@@ -3,9 +3,12 @@
 
 mod apt;
 mod build;
+mod buildroot;
 mod image;
 mod initramfs;
 mod matrix;
+mod openzfs;
+mod plan;
 mod qemu;
 
 use std::path::{Path, PathBuf};
