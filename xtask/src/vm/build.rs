@@ -8,7 +8,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 use super::apt::View;
-use super::matrix::Cell;
+use super::matrix::{Cell, Clock};
 use super::openzfs::{self, Place};
 use super::plan::Plan;
 use super::say;
@@ -54,6 +54,8 @@ pub struct Parts {
     pub kernel: PathBuf,
     /// Folder that becomes the guest's root: modules, ZFS tools, libraries.
     pub root: PathBuf,
+    /// What its clock counts.
+    pub clock: Clock,
 }
 
 /// Folder of what is kept between runs: `KLDTRACE_VM_CACHE`, else below the
@@ -98,6 +100,7 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
     Ok(Parts {
         kernel: folder.join("vmlinuz"),
         root: folder.join("root"),
+        clock: cell.clock,
     })
 }
 

@@ -10,6 +10,7 @@ use std::{fs, thread};
 use anyhow::{Context, Result, bail};
 
 use super::build::Parts;
+use super::matrix::Clock;
 use crate::sh;
 
 /// Disks of a guest, for pools and the like.
@@ -96,20 +97,19 @@ fn command(parts: &Parts, initramfs: &Path, folder: &Path) -> Result<Command> {
     let mut command = sh::command("qemu-system-x86_64");
     // Emulation, also where /dev/kvm exists: on hosts that are guests
     // themselves stock kernels may not boot under it.
-    command
-        .args([
-            "-machine",
-            "q35",
+    command.args(["-machine", "q35", "-cpu", "max"]);
+    match parts.clock {
+        // One thread for all processors: what counts instructions needs it.
+        Clock::Instructions => command.args([
             "-accel",
             "tcg,thread=single",
-            // Two nanoseconds an instruction: what a delay comes out as does
-            // not depend on how busy this machine is. And no time passes where
-            // all processors wait for a timer.
+            // Two nanoseconds each.
             "-icount",
             "shift=1,sleep=off",
-            "-cpu",
-            "max",
-        ])
+        ]),
+        Clock::Host => command.args(["-accel", "tcg,thread=multi"]),
+    };
+    command
         .args(["-smp", "2", "-m", MEMORY, "-no-reboot", "-nodefaults"])
         .args(["-append", COMMAND_LINE])
         .arg("-kernel")
