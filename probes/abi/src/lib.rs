@@ -12,6 +12,7 @@ pub mod sched;
 pub mod tcp;
 pub mod wireguard;
 pub mod zfs;
+pub mod zvol;
 
 /// Key part that stands for everything that found no room in a full map.
 pub const OTHER: u64 = u64::MAX;

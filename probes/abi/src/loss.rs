@@ -42,11 +42,14 @@ pub enum Loss {
     /// A handshake or failure was not told as an event, as there were too many
     /// of its kind in that second. It is counted all the same.
     WireguardEvent = 14,
+    /// A request to a volume of ZFS found no room in the map of those under
+    /// way: it is not counted.
+    ZfsZvolStart = 15,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -62,6 +65,7 @@ impl Loss {
         Self::WireguardStart,
         Self::WireguardPeer,
         Self::WireguardEvent,
+        Self::ZfsZvolStart,
     ];
 
     /// The value of the label `reason`.
@@ -82,6 +86,7 @@ impl Loss {
             Self::WireguardStart => "wireguard_start",
             Self::WireguardPeer => "wireguard_peer",
             Self::WireguardEvent => "wireguard_event",
+            Self::ZfsZvolStart => "zfs_zvol_start",
         }
     }
 }

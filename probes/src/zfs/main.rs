@@ -10,6 +10,7 @@ mod frames;
 mod ops;
 mod stages;
 mod vdev;
+mod zvol;
 
 use kldtrace_probes::{accounts, kernel, record::record, storage};
 

@@ -12,9 +12,12 @@ mod tcp;
 mod wireguard;
 mod zfs;
 mod zfs_state;
+mod zfs_zvol;
 
 pub use events::{EVENTS, EventKind, told};
-use kldtrace_abi::{block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi};
+use kldtrace_abi::{
+    block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi, zvol::Zvol,
+};
 use kldtrace_exporters::model::{Kind, Unit};
 
 use crate::{
@@ -182,6 +185,8 @@ pub enum Numbers {
     /// In the account of intent-log writes; labels `pool`, `dataset`, `vdev`,
     /// `log`.
     ZfsLogs(fn(&zfs_abi::LogWrites, &mut Emit<'_>)),
+    /// In the account of a volume's requests; labels `pool`, `dataset`, `op`.
+    ZfsZvols(fn(&Zvol, &mut Emit<'_>)),
     /// In what OpenZFS tells of itself.
     ZfsState(fn(&ZfsRead, &mut Emit<'_>)),
     /// In the account of a WireGuard peer; labels `interface`, `plane`, `peer`.
@@ -234,6 +239,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         tcp::SIGNALS,
         block::SIGNALS,
         zfs::SIGNALS,
+        zfs_zvol::SIGNALS,
         zfs_state::SIGNALS,
         wireguard::SIGNALS,
         own::SIGNALS,
@@ -266,11 +272,16 @@ impl Signal {
     }
 }
 
-/// A hook with one candidate.
+/// A program that has the name of its tracepoint.
 const fn tp_btf(name: &'static str) -> Hook {
+    tp_btf_of(name, name)
+}
+
+/// A program at a tracepoint.
+const fn tp_btf_of(program: &'static str, tracepoint: &'static str) -> Hook {
     Hook {
-        program: name,
-        attach: Attach::TpBtf(name),
+        program,
+        attach: Attach::TpBtf(tracepoint),
     }
 }
 

@@ -100,7 +100,7 @@ const LOG_LABELS: &[&str] = &["pool", "dataset", "vdev", "log"];
 /// Of a target of many signals, what each is best told apart by.
 pub(super) fn usual_groups(signal: &str) -> &'static [&'static str] {
     match signal {
-        "zfs.op_latency" => &["dataset", "op"],
+        "zfs.op_latency" | "zfs.zvol_latency" => &["dataset", "op"],
         "zfs.mmap_read_latency" => &["dataset"],
         "zfs.stage_latency" => &["op", "stage"],
         "zfs.vdev_queue_latency" | "zfs.vdev_device_latency" => &["vdev", "type"],

@@ -1,6 +1,6 @@
 //! How large the maps are: the configured memory, shared out.
 
-use kldtrace_abi::{block, histogram::Histogram, sched, tcp, wireguard, zfs};
+use kldtrace_abi::{block, histogram::Histogram, sched, tcp, wireguard, zfs, zvol};
 
 use crate::catalogue::{Signal, Subject};
 
@@ -95,6 +95,22 @@ const MAPS: &[Map] = &[
         entry: size_of::<zfs::LogWrites>() as u64,
         per_cpu: true,
         share: 15,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_ZVOLS",
+        subject: Subject::Zfs,
+        entry: size_of::<zvol::Zvol>() as u64,
+        per_cpu: true,
+        share: 15,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_ZVOL_STARTS",
+        subject: Subject::Zfs,
+        entry: 16 + ELEMENT,
+        per_cpu: false,
+        share: 5,
         with: &[],
     },
     Map {

@@ -47,7 +47,8 @@ impl Datasets {
         self.replace(all_mounts());
     }
 
-    fn replace(&mut self, mounted: HashMap<u32, Name>) {
+    /// Takes other names in place of those that were.
+    pub(super) fn replace(&mut self, mounted: HashMap<u32, Name>) {
         let last = std::mem::replace(&mut self.mounted, mounted);
         self.renamed.clear();
         for (device, name) in last {

@@ -5,6 +5,7 @@ pub mod datasets;
 pub mod kstat;
 pub mod objsets;
 pub mod txgs;
+pub mod zvols;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 

@@ -3,6 +3,7 @@
 use kldtrace_abi::{
     histogram::Histogram,
     zfs::{LogWrites, Operations, Vdev},
+    zvol::Zvol,
 };
 
 use crate::signals::maps::Sum;
@@ -72,5 +73,23 @@ impl Sum for LogWrites {
 
     fn is_zero(&self) -> bool {
         self.device.count() == 0
+    }
+}
+
+impl Sum for Zvol {
+    const ZERO: Self = Self {
+        latency: Histogram::EMPTY,
+        bytes: 0,
+        errors: 0,
+    };
+
+    fn add(&mut self, other: &Self) {
+        self.latency.add(&other.latency);
+        self.bytes += other.bytes;
+        self.errors += other.errors;
+    }
+
+    fn is_zero(&self) -> bool {
+        self.latency.count() == 0
     }
 }

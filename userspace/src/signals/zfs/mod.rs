@@ -2,8 +2,10 @@
 //! to families and events.
 
 mod accounts;
+mod part;
 mod slow;
 mod vdevs;
+mod zvols;
 
 use std::{
     collections::HashMap,
@@ -18,10 +20,11 @@ use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
     zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, Stage, StageKey, Vdev, VdevKey},
+    zvol::{Zvol, ZvolKey},
 };
 use kldtrace_exporters::model::{Event, Family};
 
-use self::{slow::Slow, vdevs::VdevNames};
+use self::{slow::Slow, vdevs::VdevNames, zvols::Zvols};
 use super::{
     clock::Clock,
     families::{from_accounts, from_facts},
@@ -87,6 +90,7 @@ pub(super) struct Collector {
     stages: Table<StageLabels, Histogram>,
     vdevs: Table<VdevLabels, Vdev>,
     logs: Table<LogLabels, LogWrites>,
+    zvols: Zvols,
     datasets: Datasets,
     objsets: Objsets,
     vdev_names: VdevNames,
@@ -113,6 +117,7 @@ impl Collector {
             stages: Table::new(series, (name.clone(), OTHER_LABEL, OTHER_LABEL)),
             vdevs: Table::new(series, (other.clone(), other.clone(), OTHER_LABEL, "")),
             logs: Table::new(series, (name, other, "")),
+            zvols: Zvols::new(series),
             datasets: Datasets::default(),
             objsets: Objsets::default(),
             vdev_names: VdevNames::default(),
@@ -167,6 +172,7 @@ impl Collector {
         };
         let exported = |pool: &Arc<str>| all || !pools.iter().any(|one| **one == **pool);
         Ok(Read {
+            zvols: self.zvols.read(all)?,
             ops: sum(&mut probes.ops, &mut self.ops, ops, |key| {
                 let (name, gone) = dataset(key.device);
                 let sync = if key.sync == 1 { "sync" } else { "async" };
@@ -223,6 +229,7 @@ struct Read {
     stages: HashMap<StageLabels, Box<Histogram>>,
     vdevs: HashMap<VdevLabels, Box<Vdev>>,
     logs: HashMap<LogLabels, Box<LogWrites>>,
+    zvols: HashMap<zvols::Labels, Box<Zvol>>,
 }
 
 impl Module for Collector {
@@ -237,9 +244,11 @@ impl Module for Collector {
                 AccountMap::take(ebpf, "ZFS_STAGES", StageKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_VDEVS", VdevKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_LOGS", LogKey::OTHER)?,
+                AccountMap::take(ebpf, "ZFS_ZVOLS", ZvolKey::OTHER)?,
             ))
         })?;
-        let (ops, stages, vdevs, logs) = maps;
+        let (ops, stages, vdevs, logs, zvols) = maps;
+        self.zvols.part.attach(zvols);
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         self.probes = Some(Probes {
             ops,
@@ -265,6 +274,7 @@ impl Module for Collector {
             *self.lost.entry(reason).or_default() += count;
         }
         self.probes = None;
+        self.zvols.part.detach();
     }
 
     fn loaded(&self) -> Option<&Loaded> {
@@ -280,6 +290,9 @@ impl Module for Collector {
     }
 
     fn withholds(&self, signal: &Signal) -> Option<String> {
+        if matches!(signal.numbers, Numbers::ZfsZvols(_)) {
+            return zvols::withheld();
+        }
         (signal.name == "zfs.txg_time" && txgs::forgotten()).then(|| {
             format!(
                 "OpenZFS keeps no times of transaction groups: echo 100 > {}",
@@ -383,6 +396,14 @@ impl Module for Collector {
                         },
                         |_, account, emit| numbers(account, emit),
                     ),
+                    Numbers::ZfsZvols(numbers) => from_accounts(
+                        signal,
+                        &read.zvols,
+                        zvols::label_values,
+                        |_, account, emit| {
+                            numbers(account, emit);
+                        },
+                    ),
                     Numbers::ZfsState(numbers) => from_facts(signal, &self.read, numbers),
                     _ => return None,
                 })
@@ -401,7 +422,7 @@ impl Module for Collector {
             memory,
         };
         let [ops, stages, vdevs, logs] = self.entries;
-        vec![
+        let mut maps = vec![
             map("zfs_ops", ops, probes.ops.capacity(), probes.ops.memory()),
             map(
                 "zfs_stages",
@@ -421,7 +442,9 @@ impl Module for Collector {
                 probes.logs.capacity(),
                 probes.logs.memory(),
             ),
-        ]
+        ];
+        maps.extend(self.zvols.part.state());
+        maps
     }
 
     fn losses(&self) -> Vec<(&'static str, u64)> {
@@ -433,7 +456,7 @@ impl Module for Collector {
 
     fn folded(&self) -> Vec<(&'static str, u64)> {
         let tables = self.ops.folded + self.stages.folded + self.vdevs.folded + self.logs.folded;
-        vec![("zfs", tables)]
+        vec![("zfs", tables + self.zvols.part.folded())]
     }
 }
 

@@ -9,6 +9,7 @@ mod stages;
 mod state;
 mod together;
 mod vdev;
+mod zvol;
 
 use std::{
     fs,

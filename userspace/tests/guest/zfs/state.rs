@@ -8,7 +8,8 @@ use crate::common::{gained, sh};
 /// A metric with labels, and the table and column that it comes from.
 type Column<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
 
-fn kstat(table: &str, column: &str) -> u64 {
+/// A number of a table of OpenZFS.
+pub fn kstat(table: &str, column: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/spl/kstat/zfs/{table}")).unwrap();
     let line = text
         .lines()
