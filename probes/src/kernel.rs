@@ -15,7 +15,7 @@ macro_rules! offsets {
     ($($name:ident)+) => { $(
         #[unsafe(no_mangle)]
         #[allow(non_upper_case_globals, reason = "kernel names, spelled as in C")]
-        static $name: u64 = 0;
+        pub static $name: u64 = 0;
     )+ };
 }
 pub use crate::offsets;
@@ -63,6 +63,15 @@ pub struct Object<const TYPED: bool>(pub *const u8);
 
 /// What typed programs use.
 pub type Typed = Object<true>;
+
+impl Object<false> {
+    /// The object at an address.
+    #[inline(always)]
+    #[must_use]
+    pub fn at(address: u64) -> Self {
+        Self(address as *const u8)
+    }
+}
 
 impl<const TYPED: bool> Object<TYPED> {
     /// Whether the kernel passed no object.

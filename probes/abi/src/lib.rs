@@ -12,6 +12,7 @@ pub mod sched;
 pub mod tcp;
 pub mod wireguard;
 pub mod zfs;
+pub mod zfs_report;
 pub mod zvol;
 
 /// Key part that stands for everything that found no room in a full map.

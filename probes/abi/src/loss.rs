@@ -45,11 +45,17 @@ pub enum Loss {
     /// A request to a volume of ZFS found no room in the map of those under
     /// way: it is not counted.
     ZfsZvolStart = 15,
+    /// More reports of ZFS were being made at once than are followed: one is
+    /// not counted.
+    ZfsReport = 16,
+    /// More syncs were under way at once than are followed: the time of one is
+    /// missing.
+    ZfsSync = 17,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -66,6 +72,8 @@ impl Loss {
         Self::WireguardPeer,
         Self::WireguardEvent,
         Self::ZfsZvolStart,
+        Self::ZfsReport,
+        Self::ZfsSync,
     ];
 
     /// The value of the label `reason`.
@@ -87,6 +95,8 @@ impl Loss {
             Self::WireguardPeer => "wireguard_peer",
             Self::WireguardEvent => "wireguard_event",
             Self::ZfsZvolStart => "zfs_zvol_start",
+            Self::ZfsReport => "zfs_report",
+            Self::ZfsSync => "zfs_sync",
         }
     }
 }

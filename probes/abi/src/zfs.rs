@@ -277,6 +277,20 @@ pub struct VdevNames {
     pub log: u64,
     /// 1: ZFS has made the partition on it.
     pub whole_disk: u64,
+    /// Its kind, as `mirror`.
+    pub kind: [u8; 16],
+    /// Its number among its siblings.
+    pub number: u64,
+}
+
+/// A sync of a transaction group under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sync {
+    /// GUID of the pool.
+    pub pool: u64,
+    /// When it began, by `CLOCK_MONOTONIC`.
+    pub start: u64,
 }
 
 /// [`SlowOperation::kind`].

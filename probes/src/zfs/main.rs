@@ -8,7 +8,9 @@
 
 mod frames;
 mod ops;
+mod reports;
 mod stages;
+mod sync;
 mod vdev;
 mod zvol;
 

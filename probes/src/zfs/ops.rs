@@ -46,7 +46,7 @@ settings! {
 type Plain = Object<false>;
 
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Accounts by dataset and operation.
 #[map]

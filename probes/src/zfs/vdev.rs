@@ -45,8 +45,11 @@ offsets! {
     OFFSET___vdev___vdev_path
     OFFSET___vdev___vdev_islog
     OFFSET___vdev___vdev_wholedisk
+    OFFSET___vdev___vdev_id
     OFFSET___vdev_ops___vdev_op_leaf
+    OFFSET___vdev_ops___vdev_op_type
     OFFSET___spa___spa_name
+    OFFSET___spa___spa_root_vdev
 }
 
 settings! {
@@ -55,7 +58,7 @@ settings! {
 }
 
 /// Untyped: probes at functions get plain numbers for arguments.
-type Plain = Object<false>;
+pub type Plain = Object<false>;
 
 /// ZB_ZIL_LEVEL of include/sys/zio.h.
 const ZIL_LEVEL: i64 = -2;
@@ -135,9 +138,7 @@ pub fn vdev_stat_update(ctx: ProbeContext) -> u32 {
         return 0;
     }
     let guid: u64 = vdev.get(&OFFSET___vdev___vdev_guid);
-    if ZFS_NAMES.get_ptr(guid).is_none() {
-        name(zio, vdev, guid);
-    }
+    know(zio.follow(&OFFSET___zio___io_spa), vdev, guid);
     let key = VdevKey {
         vdev: guid,
         kind: zio.get(&OFFSET___zio___io_type),
@@ -179,24 +180,44 @@ fn log_write(zio: Plain, vdev: u64, delta: u64, delay: u64) {
     }
 }
 
+/// The vdev that stands for all of a pool: its GUID is the pool's
+/// (module/zfs/spa_misc.c: `spa_guid`).
+#[inline(always)]
+pub fn root(spa: Plain) -> Plain {
+    spa.follow(&OFFSET___spa___spa_root_vdev)
+}
+
+/// Sees to it that a vdev's name is known.
+#[inline(always)]
+pub fn know(spa: Plain, vdev: Plain, guid: u64) {
+    if ZFS_NAMES.get_ptr(guid).is_none() {
+        name(spa, vdev, guid);
+    }
+}
+
 /// Writes down what a vdev is called.
 #[inline(always)]
-fn name(zio: Plain, vdev: Plain, guid: u64) {
+fn name(spa: Plain, vdev: Plain, guid: u64) {
     let Some(names) = ZFS_NAMES_SPACE.get_ptr_mut(0) else {
         return;
     };
-    let spa = zio.follow(&OFFSET___zio___io_spa);
     let pool = spa.part(&OFFSET___spa___spa_name);
     let path = vdev.follow(&OFFSET___vdev___vdev_path);
     let top = vdev.follow(&OFFSET___vdev___vdev_top);
+    let kind = vdev
+        .follow(&OFFSET___vdev___vdev_ops)
+        .part(&OFFSET___vdev_ops___vdev_op_type);
     // SAFETY: this CPU's own memory; the helper checks the addresses.
     unsafe {
         (*names).pool[0] = 0;
         (*names).path[0] = 0;
+        (*names).kind[0] = 0;
         let _ = bpf_probe_read_kernel_str_bytes(pool.0, &mut (*names).pool);
         let _ = bpf_probe_read_kernel_str_bytes(path.0, &mut (*names).path);
+        let _ = bpf_probe_read_kernel_str_bytes(kind.0, &mut (*names).kind);
         (*names).log = top.get(&OFFSET___vdev___vdev_islog);
         (*names).whole_disk = vdev.get(&OFFSET___vdev___vdev_wholedisk);
+        (*names).number = vdev.get(&OFFSET___vdev___vdev_id);
         // By reference: it is larger than the stack.
         let names = &*names;
         if ZFS_NAMES.insert(guid, names, 0).is_err() {

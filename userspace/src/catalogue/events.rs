@@ -22,7 +22,7 @@ pub struct EventKind {
 }
 
 /// Every kind of event, by subject.
-pub const EVENTS: &[EventKind] = &[ZFS_SLOW, HANDSHAKE, HANDSHAKE_FAILURE];
+pub const EVENTS: &[EventKind] = &[ZFS_SLOW, ZFS_REPORT, HANDSHAKE, HANDSHAKE_FAILURE];
 
 const ZFS_SLOW: EventKind = EventKind {
     subject: Subject::Zfs,
@@ -45,6 +45,29 @@ const ZFS_SLOW: EventKind = EventKind {
         "cpu_seconds",
     ],
     signals: &["zfs.slow_operations", "zfs.stage_latency"],
+};
+
+const ZFS_REPORT: EventKind = EventKind {
+    subject: Subject::Zfs,
+    kind: "report",
+    help: "ZFS reports trouble: a wrong checksum, a slow or hung request, a failure. As zpool events has it: repetitions, and what is more than ZFS's own limits in a second, are counted only.",
+    labels: &["pool", "vdev", "class"],
+    fields: &[
+        "type",
+        "priority",
+        "bytes",
+        "offset",
+        "objset",
+        "object",
+        "device_seconds",
+        "errno",
+    ],
+    signals: &[
+        "zfs.vdev_checksum_errors",
+        "zfs.vdev_slow_requests",
+        "zfs.vdev_hung_requests",
+        "zfs.reports",
+    ],
 };
 
 const HANDSHAKE: EventKind = EventKind {

@@ -12,6 +12,7 @@ mod tcp;
 mod wireguard;
 mod zfs;
 mod zfs_state;
+mod zfs_trouble;
 mod zfs_zvol;
 
 pub use events::{EVENTS, EventKind, told};
@@ -187,6 +188,10 @@ pub enum Numbers {
     ZfsLogs(fn(&zfs_abi::LogWrites, &mut Emit<'_>)),
     /// In the account of a volume's requests; labels `pool`, `dataset`, `op`.
     ZfsZvols(fn(&Zvol, &mut Emit<'_>)),
+    /// A number by vdev and class of report; labels `pool`, `vdev`.
+    ZfsReports(fn(&str, u64, &mut Emit<'_>)),
+    /// A histogram by pool; label `pool`.
+    ZfsSyncs(fn(&Histogram, &mut Emit<'_>)),
     /// In what OpenZFS tells of itself.
     ZfsState(fn(&ZfsRead, &mut Emit<'_>)),
     /// In the account of a WireGuard peer; labels `interface`, `plane`, `peer`.
@@ -240,6 +245,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         block::SIGNALS,
         zfs::SIGNALS,
         zfs_zvol::SIGNALS,
+        zfs_trouble::SIGNALS,
         zfs_state::SIGNALS,
         wireguard::SIGNALS,
         own::SIGNALS,

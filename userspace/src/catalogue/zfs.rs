@@ -5,14 +5,16 @@ use kldtrace_exporters::model::{Kind, Unit};
 
 use super::{Attach, Cost, Hook, Numbers, Signal, Subject};
 
-const fn enter(program: &'static str, function: &'static str) -> Hook {
+/// A program at the entry of a function.
+pub(super) const fn enter(program: &'static str, function: &'static str) -> Hook {
     Hook {
         program,
         attach: Attach::Kprobe(function),
     }
 }
 
-const fn leave(program: &'static str, function: &'static str) -> Hook {
+/// A program at the return of a function.
+pub(super) const fn leave(program: &'static str, function: &'static str) -> Hook {
     Hook {
         program,
         attach: Attach::Kretprobe(function),
@@ -105,6 +107,7 @@ pub(super) fn usual_groups(signal: &str) -> &'static [&'static str] {
         "zfs.stage_latency" => &["op", "stage"],
         "zfs.vdev_queue_latency" | "zfs.vdev_device_latency" => &["vdev", "type"],
         "zfs.log_queue_latency" | "zfs.log_device_latency" => &["dataset", "vdev", "log"],
+        "zfs.spa_sync_time" => &["pool"],
         "zfs.txg_time" => &["pool", "phase"],
         _ => &[],
     }

@@ -1,6 +1,6 @@
 //! How large the maps are: the configured memory, shared out.
 
-use kldtrace_abi::{block, histogram::Histogram, sched, tcp, wireguard, zfs, zvol};
+use kldtrace_abi::{block, histogram::Histogram, sched, tcp, wireguard, zfs, zfs_report, zvol};
 
 use crate::catalogue::{Signal, Subject};
 
@@ -111,6 +111,22 @@ const MAPS: &[Map] = &[
         entry: 16 + ELEMENT,
         per_cpu: false,
         share: 5,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_REPORTS",
+        subject: Subject::Zfs,
+        entry: size_of::<zfs_report::Reports>() as u64 + ELEMENT,
+        per_cpu: true,
+        share: 3,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_SYNCS",
+        subject: Subject::Zfs,
+        entry: size_of::<Histogram>() as u64,
+        per_cpu: true,
+        share: 2,
         with: &[],
     },
     Map {

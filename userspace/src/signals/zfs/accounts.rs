@@ -3,6 +3,7 @@
 use kldtrace_abi::{
     histogram::Histogram,
     zfs::{LogWrites, Operations, Vdev},
+    zfs_report::Reports,
     zvol::Zvol,
 };
 
@@ -91,5 +92,17 @@ impl Sum for Zvol {
 
     fn is_zero(&self) -> bool {
         self.latency.count() == 0
+    }
+}
+
+impl Sum for Reports {
+    const ZERO: Self = Self { count: 0 };
+
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+    }
+
+    fn is_zero(&self) -> bool {
+        self.count == 0
     }
 }

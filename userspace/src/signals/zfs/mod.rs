@@ -3,6 +3,7 @@
 
 mod accounts;
 mod part;
+mod reports;
 mod slow;
 mod vdevs;
 mod zvols;
@@ -20,11 +21,12 @@ use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
     zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, Stage, StageKey, Vdev, VdevKey},
+    zfs_report::{ReportKey, Reports as ReportCount},
     zvol::{Zvol, ZvolKey},
 };
 use kldtrace_exporters::model::{Event, Family};
 
-use self::{slow::Slow, vdevs::VdevNames, zvols::Zvols};
+use self::{part::Part, reports::Reports, slow::Slow, vdevs::VdevNames, zvols::Zvols};
 use super::{
     clock::Clock,
     families::{from_accounts, from_facts},
@@ -91,6 +93,8 @@ pub(super) struct Collector {
     vdevs: Table<VdevLabels, Vdev>,
     logs: Table<LogLabels, LogWrites>,
     zvols: Zvols,
+    reports: Reports,
+    syncs: Part<u64, Histogram, Arc<str>>,
     datasets: Datasets,
     objsets: Objsets,
     vdev_names: VdevNames,
@@ -118,6 +122,8 @@ impl Collector {
             vdevs: Table::new(series, (other.clone(), other.clone(), OTHER_LABEL, "")),
             logs: Table::new(series, (name, other, "")),
             zvols: Zvols::new(series),
+            reports: reports::new(series),
+            syncs: Part::new("zfs_syncs", series, OTHER_LABEL.into()),
             datasets: Datasets::default(),
             objsets: Objsets::default(),
             vdev_names: VdevNames::default(),
@@ -152,6 +158,7 @@ impl Collector {
         let stages = probes.stages.read()?;
         let vdevs = probes.vdevs.read()?;
         let logs = probes.logs.read()?;
+        let syncs = self.syncs.read()?;
         self.entries = [ops.len(), stages.len(), vdevs.len(), logs.len()].map(|n| n as u64);
 
         let names = &self.vdev_names;
@@ -173,6 +180,15 @@ impl Collector {
         let exported = |pool: &Arc<str>| all || !pools.iter().any(|one| **one == **pool);
         Ok(Read {
             zvols: self.zvols.read(all)?,
+            reports: reports::read(&mut self.reports, names, exported)?,
+            syncs: self.syncs.sum(syncs, |pool| {
+                if *pool == OTHER {
+                    return (OTHER_LABEL.into(), false);
+                }
+                let name = names.of(*pool).pool;
+                let gone = exported(&name);
+                (name, gone)
+            }),
             ops: sum(&mut probes.ops, &mut self.ops, ops, |key| {
                 let (name, gone) = dataset(key.device);
                 let sync = if key.sync == 1 { "sync" } else { "async" };
@@ -230,6 +246,8 @@ struct Read {
     vdevs: HashMap<VdevLabels, Box<Vdev>>,
     logs: HashMap<LogLabels, Box<LogWrites>>,
     zvols: HashMap<zvols::Labels, Box<Zvol>>,
+    reports: HashMap<reports::Labels, Box<ReportCount>>,
+    syncs: HashMap<Arc<str>, Box<Histogram>>,
 }
 
 impl Module for Collector {
@@ -245,10 +263,14 @@ impl Module for Collector {
                 AccountMap::take(ebpf, "ZFS_VDEVS", VdevKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_LOGS", LogKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_ZVOLS", ZvolKey::OTHER)?,
+                AccountMap::take(ebpf, "ZFS_REPORTS", ReportKey::OTHER)?,
+                AccountMap::take(ebpf, "ZFS_SYNCS", OTHER)?,
             ))
         })?;
-        let (ops, stages, vdevs, logs, zvols) = maps;
+        let (ops, stages, vdevs, logs, zvols, reports, syncs) = maps;
         self.zvols.part.attach(zvols);
+        self.reports.attach(reports);
+        self.syncs.attach(syncs);
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         self.probes = Some(Probes {
             ops,
@@ -275,6 +297,8 @@ impl Module for Collector {
         }
         self.probes = None;
         self.zvols.part.detach();
+        self.reports.detach();
+        self.syncs.detach();
     }
 
     fn loaded(&self) -> Option<&Loaded> {
@@ -315,6 +339,11 @@ impl Module for Collector {
         let clock = Clock::now();
         let mut events = Vec::new();
         while let Some(bytes) = probes.events.next() {
+            if let Some(report) = reports::parse(&bytes) {
+                self.vdev_names.learn(&mut probes.names)?;
+                events.push(reports::event(&report, &self.vdev_names, &clock));
+                continue;
+            }
             let Some(event) = slow::parse(&bytes) else {
                 continue;
             };
@@ -404,6 +433,18 @@ impl Module for Collector {
                             numbers(account, emit);
                         },
                     ),
+                    Numbers::ZfsReports(numbers) => from_accounts(
+                        signal,
+                        &read.reports,
+                        |(pool, vdev, _)| vec![pool.clone(), vdev.clone()],
+                        |(_, _, class), account, emit| numbers(class, account.count, emit),
+                    ),
+                    Numbers::ZfsSyncs(numbers) => from_accounts(
+                        signal,
+                        &read.syncs,
+                        |pool| vec![pool.clone()],
+                        |_, account, emit| numbers(account, emit),
+                    ),
                     Numbers::ZfsState(numbers) => from_facts(signal, &self.read, numbers),
                     _ => return None,
                 })
@@ -444,6 +485,8 @@ impl Module for Collector {
             ),
         ];
         maps.extend(self.zvols.part.state());
+        maps.extend(self.reports.state());
+        maps.extend(self.syncs.state());
         maps
     }
 
@@ -456,7 +499,8 @@ impl Module for Collector {
 
     fn folded(&self) -> Vec<(&'static str, u64)> {
         let tables = self.ops.folded + self.stages.folded + self.vdevs.folded + self.logs.folded;
-        vec![("zfs", tables + self.zvols.part.folded())]
+        let parts = self.zvols.part.folded() + self.reports.folded() + self.syncs.folded();
+        vec![("zfs", tables + parts)]
     }
 }
 

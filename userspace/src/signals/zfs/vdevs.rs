@@ -65,8 +65,20 @@ impl VdevNames {
 fn named(raw: &Raw) -> Named {
     Named {
         pool: until_zero(&raw.pool).into(),
-        vdev: shown(&until_zero(&raw.path), raw.whole_disk == 1).into(),
+        vdev: label(raw).into(),
         log: if raw.log == 1 { "slog" } else { "main" },
+    }
+}
+
+/// The name of a vdev's row in `zpool status`, but for the parity of a raidz.
+fn label(raw: &Raw) -> String {
+    let path = until_zero(&raw.path);
+    if !path.is_empty() {
+        return shown(&path, raw.whole_disk == 1);
+    }
+    match until_zero(&raw.kind).as_str() {
+        "root" => until_zero(&raw.pool),
+        kind => format!("{kind}-{}", raw.number),
     }
 }
 
