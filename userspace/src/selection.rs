@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    catalogue::{self, Signal},
+    catalogue::{self, Cost, Signal},
     config::Config,
     kernel::loader::Options,
     signals::wireguard::names::Names,
@@ -14,10 +14,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     catalogue::signals().map(|signal| signal.name)
 }
 
-/// The signals that a configuration asks for.
+/// The signals that a configuration asks for. What costs much must be asked
+/// for by its name.
 pub fn signals(config: &Config) -> Vec<&'static Signal> {
+    let asked =
+        |signal: &Signal| signal.cost != Cost::OnDemand || config.signals.names(signal.name);
     catalogue::signals()
-        .filter(|signal| config.signals.wants(signal.name))
+        .filter(|signal| config.signals.wants(signal.name) && asked(signal))
         .collect()
 }
 
@@ -53,4 +56,26 @@ fn node_memory() -> u64 {
         .and_then(|kib| kib.parse::<u64>().ok())
         .unwrap_or(0)
         .saturating_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_costs_much_is_asked_for_by_name() {
+        let on_demand = |config: &Config| {
+            let wanted = signals(config);
+            let wanted = wanted.iter().filter(|one| one.cost == Cost::OnDemand);
+            wanted.map(|one| one.name).collect::<Vec<_>>()
+        };
+        let mut config = Config::default();
+        assert!(on_demand(&config).is_empty());
+        config.signals.enable.push("zfs.*".to_owned());
+        assert!(on_demand(&config).is_empty());
+        config.signals.enable.push("zfs.taskq_wait".to_owned());
+        assert_eq!(on_demand(&config), ["zfs.taskq_wait"]);
+        config.signals.disable.push("zfs.*".to_owned());
+        assert!(on_demand(&config).is_empty());
+    }
 }

@@ -13,6 +13,7 @@ pub mod tcp;
 pub mod wireguard;
 pub mod zfs;
 pub mod zfs_report;
+pub mod zfs_taskq;
 pub mod zvol;
 
 /// Key part that stands for everything that found no room in a full map.

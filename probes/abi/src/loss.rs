@@ -51,11 +51,14 @@ pub enum Loss {
     /// More syncs were under way at once than are followed: the time of one is
     /// missing.
     ZfsSync = 17,
+    /// A task of ZFS found no room in the map of those that wait: its wait is
+    /// missing.
+    ZfsTask = 18,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -74,6 +77,7 @@ impl Loss {
         Self::ZfsZvolStart,
         Self::ZfsReport,
         Self::ZfsSync,
+        Self::ZfsTask,
     ];
 
     /// The value of the label `reason`.
@@ -97,6 +101,7 @@ impl Loss {
             Self::ZfsZvolStart => "zfs_zvol_start",
             Self::ZfsReport => "zfs_report",
             Self::ZfsSync => "zfs_sync",
+            Self::ZfsTask => "zfs_task",
         }
     }
 }

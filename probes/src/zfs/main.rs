@@ -11,6 +11,7 @@ mod ops;
 mod reports;
 mod stages;
 mod sync;
+mod taskq;
 mod vdev;
 mod zvol;
 

@@ -12,6 +12,7 @@ mod tcp;
 mod wireguard;
 mod zfs;
 mod zfs_state;
+mod zfs_taskq;
 mod zfs_trouble;
 mod zfs_zvol;
 
@@ -92,6 +93,9 @@ pub enum Cost {
     Medium,
     /// At every context switch.
     High,
+    /// Several times at every request: off unless `[signals] enable` names the
+    /// signal in full.
+    OnDemand,
 }
 
 impl Cost {
@@ -102,6 +106,7 @@ impl Cost {
             Self::Low => "low",
             Self::Medium => "medium",
             Self::High => "high",
+            Self::OnDemand => "on demand",
         }
     }
 }
@@ -192,6 +197,8 @@ pub enum Numbers {
     ZfsReports(fn(&str, u64, &mut Emit<'_>)),
     /// A histogram by pool; label `pool`.
     ZfsSyncs(fn(&Histogram, &mut Emit<'_>)),
+    /// A histogram by name of a queue of tasks; label `taskq`.
+    ZfsTaskqs(fn(&Histogram, &mut Emit<'_>)),
     /// In what OpenZFS tells of itself.
     ZfsState(fn(&ZfsRead, &mut Emit<'_>)),
     /// In the account of a WireGuard peer; labels `interface`, `plane`, `peer`.
@@ -246,6 +253,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         zfs::SIGNALS,
         zfs_zvol::SIGNALS,
         zfs_trouble::SIGNALS,
+        zfs_taskq::SIGNALS,
         zfs_state::SIGNALS,
         wireguard::SIGNALS,
         own::SIGNALS,

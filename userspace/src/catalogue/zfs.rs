@@ -107,6 +107,7 @@ pub(super) fn usual_groups(signal: &str) -> &'static [&'static str] {
         "zfs.stage_latency" => &["op", "stage"],
         "zfs.vdev_queue_latency" | "zfs.vdev_device_latency" => &["vdev", "type"],
         "zfs.log_queue_latency" | "zfs.log_device_latency" => &["dataset", "vdev", "log"],
+        "zfs.taskq_wait" => &["taskq"],
         "zfs.spa_sync_time" => &["pool"],
         "zfs.txg_time" => &["pool", "phase"],
         _ => &[],

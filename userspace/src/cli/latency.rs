@@ -231,8 +231,11 @@ fn subjects() -> impl Iterator<Item = Subject> {
 }
 
 fn signals_of(target: &str) -> anyhow::Result<Vec<&'static Signal>> {
+    let of_subject = |signal: &Signal| {
+        signal.subject.as_str() == target && signal.cost != catalogue::Cost::OnDemand
+    };
     let signals: Vec<_> = latencies()
-        .filter(|signal| signal.subject.as_str() == target || signal.name == target)
+        .filter(|signal| signal.name == target || of_subject(signal))
         .collect();
     if signals.is_empty() {
         if let Some(other) = catalogue::find(target) {

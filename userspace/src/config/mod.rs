@@ -125,6 +125,11 @@ impl Signals {
         let named = |patterns: &[String]| patterns.iter().any(|p| words::matches(p, name));
         named(&self.enable) && !named(&self.disable)
     }
+
+    /// Whether `enable` has the signal's name in full.
+    pub fn names(&self, name: &str) -> bool {
+        self.enable.iter().any(|pattern| pattern == name)
+    }
 }
 
 impl Limits {

@@ -119,7 +119,8 @@ settings! {
     }
     /// Which signals are collected. `kldtrace doctor` lists their names.
     signals: Signals {
-        /// Names of signals; * stands for any text, as in "sched.*".
+        /// Names of signals; * stands for any text, as in "sched.*". Signals
+        /// of cost "on demand" are on only where their name is here in full.
         enable: Vec<String> = r#"["*"]"# by read::signals,
         /// Names taken out of those enabled, written the same way.
         disable: Vec<String> = "[]" by read::signals,

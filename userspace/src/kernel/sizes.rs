@@ -1,8 +1,10 @@
 //! How large the maps are: the configured memory, shared out.
 
-use kldtrace_abi::{block, histogram::Histogram, sched, tcp, wireguard, zfs, zfs_report, zvol};
+use kldtrace_abi::{
+    block, histogram::Histogram, sched, tcp, wireguard, zfs, zfs_report, zfs_taskq, zvol,
+};
 
-use crate::catalogue::{Signal, Subject};
+use crate::catalogue::{Cost, Signal, Subject};
 
 /// A map whose size the configuration sets.
 struct Map {
@@ -130,6 +132,22 @@ const MAPS: &[Map] = &[
         with: &[],
     },
     Map {
+        name: "ZFS_TASKQS",
+        subject: Subject::Zfs,
+        entry: size_of::<Histogram>() as u64,
+        per_cpu: true,
+        share: 2,
+        with: &[],
+    },
+    Map {
+        name: "ZFS_TASKS",
+        subject: Subject::Zfs,
+        entry: size_of::<zfs_taskq::Task>() as u64 + 8 + ELEMENT,
+        per_cpu: false,
+        share: 5,
+        with: &[],
+    },
+    Map {
         name: "WIREGUARD",
         subject: Subject::Wireguard,
         entry: PEER,
@@ -155,6 +173,9 @@ const MAPS: &[Map] = &[
     },
 ];
 
+/// Maps of signals that are on only where they are asked for by name.
+const ON_DEMAND: &[&str] = &["ZFS_TASKQS", "ZFS_TASKS"];
+
 /// Entries for each map of the object of these signals, and one for a map that
 /// none of them needs.
 pub(super) fn map_sizes(
@@ -163,9 +184,12 @@ pub(super) fn map_sizes(
     cpus: u64,
 ) -> Vec<(&'static str, u32)> {
     let used = |map: &Map| {
-        enabled
-            .iter()
-            .any(|signal| signal.subject == map.subject && !signal.hooks.is_empty())
+        let on_demand = ON_DEMAND.contains(&map.name);
+        enabled.iter().any(|signal| {
+            signal.subject == map.subject
+                && !signal.hooks.is_empty()
+                && (signal.cost == Cost::OnDemand) == on_demand
+        })
     };
     let shares: u64 = MAPS
         .iter()

@@ -5,6 +5,7 @@ mod accounts;
 mod part;
 mod reports;
 mod slow;
+mod taskqs;
 mod vdevs;
 mod zvols;
 
@@ -22,11 +23,14 @@ use kldtrace_abi::{
     histogram::Histogram,
     zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, Stage, StageKey, Vdev, VdevKey},
     zfs_report::{ReportKey, Reports as ReportCount},
+    zfs_taskq::TaskqKey,
     zvol::{Zvol, ZvolKey},
 };
 use kldtrace_exporters::model::{Event, Family};
 
-use self::{part::Part, reports::Reports, slow::Slow, vdevs::VdevNames, zvols::Zvols};
+use self::{
+    part::Part, reports::Reports, slow::Slow, taskqs::Taskqs, vdevs::VdevNames, zvols::Zvols,
+};
 use super::{
     clock::Clock,
     families::{from_accounts, from_facts},
@@ -95,6 +99,7 @@ pub(super) struct Collector {
     zvols: Zvols,
     reports: Reports,
     syncs: Part<u64, Histogram, Arc<str>>,
+    taskqs: Taskqs,
     datasets: Datasets,
     objsets: Objsets,
     vdev_names: VdevNames,
@@ -123,6 +128,7 @@ impl Collector {
             logs: Table::new(series, (name, other, "")),
             zvols: Zvols::new(series),
             reports: reports::new(series),
+            taskqs: taskqs::new(series),
             syncs: Part::new("zfs_syncs", series, OTHER_LABEL.into()),
             datasets: Datasets::default(),
             objsets: Objsets::default(),
@@ -180,6 +186,7 @@ impl Collector {
         let exported = |pool: &Arc<str>| all || !pools.iter().any(|one| **one == **pool);
         Ok(Read {
             zvols: self.zvols.read(all)?,
+            taskqs: taskqs::read(&mut self.taskqs)?,
             reports: reports::read(&mut self.reports, names, exported)?,
             syncs: self.syncs.sum(syncs, |pool| {
                 if *pool == OTHER {
@@ -248,6 +255,7 @@ struct Read {
     zvols: HashMap<zvols::Labels, Box<Zvol>>,
     reports: HashMap<reports::Labels, Box<ReportCount>>,
     syncs: HashMap<Arc<str>, Box<Histogram>>,
+    taskqs: HashMap<Arc<str>, Box<Histogram>>,
 }
 
 impl Module for Collector {
@@ -265,12 +273,14 @@ impl Module for Collector {
                 AccountMap::take(ebpf, "ZFS_ZVOLS", ZvolKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_REPORTS", ReportKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_SYNCS", OTHER)?,
+                AccountMap::take(ebpf, "ZFS_TASKQS", TaskqKey::OTHER)?,
             ))
         })?;
-        let (ops, stages, vdevs, logs, zvols, reports, syncs) = maps;
+        let (ops, stages, vdevs, logs, zvols, reports, syncs, taskqs) = maps;
         self.zvols.part.attach(zvols);
         self.reports.attach(reports);
         self.syncs.attach(syncs);
+        self.taskqs.attach(taskqs);
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         self.probes = Some(Probes {
             ops,
@@ -299,6 +309,7 @@ impl Module for Collector {
         self.zvols.part.detach();
         self.reports.detach();
         self.syncs.detach();
+        self.taskqs.detach();
     }
 
     fn loaded(&self) -> Option<&Loaded> {
@@ -445,6 +456,12 @@ impl Module for Collector {
                         |pool| vec![pool.clone()],
                         |_, account, emit| numbers(account, emit),
                     ),
+                    Numbers::ZfsTaskqs(numbers) => from_accounts(
+                        signal,
+                        &read.taskqs,
+                        |queue| vec![queue.clone()],
+                        |_, account, emit| numbers(account, emit),
+                    ),
                     Numbers::ZfsState(numbers) => from_facts(signal, &self.read, numbers),
                     _ => return None,
                 })
@@ -487,6 +504,7 @@ impl Module for Collector {
         maps.extend(self.zvols.part.state());
         maps.extend(self.reports.state());
         maps.extend(self.syncs.state());
+        maps.extend(self.taskqs.state());
         maps
     }
 
@@ -499,7 +517,10 @@ impl Module for Collector {
 
     fn folded(&self) -> Vec<(&'static str, u64)> {
         let tables = self.ops.folded + self.stages.folded + self.vdevs.folded + self.logs.folded;
-        let parts = self.zvols.part.folded() + self.reports.folded() + self.syncs.folded();
+        let parts = self.zvols.part.folded()
+            + self.reports.folded()
+            + self.syncs.folded()
+            + self.taskqs.folded();
         vec![("zfs", tables + parts)]
     }
 }

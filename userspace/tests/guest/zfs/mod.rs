@@ -8,6 +8,7 @@ mod ops;
 mod stages;
 mod state;
 mod together;
+mod taskq;
 mod trouble;
 mod vdev;
 mod zvol;
