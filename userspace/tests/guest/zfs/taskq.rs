@@ -45,7 +45,7 @@ fn zfs_tasks_wait_as_often_as_they_are_handed_over() {
     let Some(pool) = Pool::make("taskq", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.taskq_wait", "zfs.vdev_device_latency"], 0).unwrap();
+    let mut probes = attach(&["zfs.taskq_wait", "zfs.vdev_device_latency"]);
     sh("zfs set compression=off taskq/data");
     pool.sync();
     let spl = || KINDS.map(dispatched);
@@ -84,7 +84,7 @@ fn zfs_tasks_wait_longer_in_a_queue_that_is_long() {
     let Some(pool) = Pool::make("longq", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.taskq_wait"], 0).unwrap();
+    let mut probes = attach(&["zfs.taskq_wait"]);
     let mut data = vec![0; 24 << 20];
     fs::File::open("/dev/urandom")
         .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut data))

@@ -86,7 +86,7 @@ fn zfs_wrong_checksums_are_those_of_zpool_status() {
     let Some(pool) = mirror("cksum") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     sh("zpool events -c; zfs set compression=off cksum/data");
     fs::write(pool.file("file"), vec![5; 16 << 20]).unwrap();
     pool.sync();
@@ -125,7 +125,7 @@ fn zfs_failed_requests_are_those_of_zpool_status() {
     let Some(pool) = mirror("failio") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     sh("zpool events -c; zfs set compression=off failio/data");
     fs::write(pool.file("file"), vec![5; 4 << 20]).unwrap();
     pool.sync();
@@ -151,7 +151,7 @@ fn zfs_slow_requests_are_those_of_zpool_status() {
     let Some(pool) = Pool::make("slowio", 2, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     sh("zpool events -c");
     pool.sync();
     let usual = setting("zio_slow_io_ms", 100);
@@ -181,7 +181,7 @@ fn zfs_requests_that_hang_are_those_of_the_deadman() {
     let Some(pool) = Pool::make("hung", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     sh("zpool events -c; echo 0 > /proc/spl/kstat/zfs/dbgmsg");
     let usual = [
         ("zfs_deadman_ziotime_ms", 1000),
@@ -218,7 +218,7 @@ fn zfs_syncs_are_those_of_the_transaction_groups() {
     let Some(pool) = Pool::make("spasync", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.spa_sync_time"], 0).unwrap();
+    let mut probes = attach(&["zfs.spa_sync_time"]);
     pool.sync();
     // The sum of stime, and how many.
     let groups = || {

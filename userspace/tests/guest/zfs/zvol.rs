@@ -126,7 +126,7 @@ fn zfs_zvol_requests_are_counted_as_issued_and_as_zfs_counts() {
     let Some(pool) = Pool::make("zvols", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     let disk = Disk::make("zvols/vm");
     let other = Disk::make("zvols/other");
     let zfs = || {
@@ -199,7 +199,7 @@ fn zfs_zvol_latency_is_that_of_a_slow_vdev() {
     let Some(pool) = Pool::make("zvslow", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     let disk = Disk::make("zvslow/vm");
     // What is read comes from the vdev each time.
     sh("zfs set primarycache=metadata zvslow/vm");
@@ -249,7 +249,7 @@ fn zfs_zvol_errors_and_names_that_change() {
     let Some(pool) = Pool::make("zvname", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS, 0).unwrap();
+    let mut probes = attach(SIGNALS);
     let disk = Disk::make("zvname/vm");
     let before = probes.snapshot();
     disk.write(0, BLOCK);
