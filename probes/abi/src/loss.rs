@@ -54,11 +54,14 @@ pub enum Loss {
     /// A task of ZFS found no room in the map of those that wait: its wait is
     /// missing.
     ZfsTask = 18,
+    /// A report of ZFS was not told as an event, as there were too many in
+    /// that second. It is counted all the same.
+    ZfsEvent = 19,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -78,6 +81,7 @@ impl Loss {
         Self::ZfsReport,
         Self::ZfsSync,
         Self::ZfsTask,
+        Self::ZfsEvent,
     ];
 
     /// The value of the label `reason`.
@@ -102,6 +106,7 @@ impl Loss {
             Self::ZfsReport => "zfs_report",
             Self::ZfsSync => "zfs_sync",
             Self::ZfsTask => "zfs_task",
+            Self::ZfsEvent => "zfs_event",
         }
     }
 }

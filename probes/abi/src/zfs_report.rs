@@ -31,6 +31,20 @@ pub struct Reports {
     pub count: u64,
 }
 
+/// Reports that are told as events in a second, at most: a device that dies
+/// makes thousands.
+pub const REPORTS_PER_SECOND: u64 = 50;
+
+/// How many were told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Told {
+    /// In this second, by `CLOCK_MONOTONIC`.
+    pub second: u64,
+    /// So many, also those that were one too many.
+    pub reports: u64,
+}
+
 /// [`Report::kind`].
 pub const REPORT: u32 = 2;
 

@@ -17,7 +17,8 @@
 //! checksum or a slow request has counted it (`vs_checksum_errors`,
 //! `vs_slow_ios`) whatever they return; `zio_done` counts a failed request
 //! (`vs_read_errors`, `vs_write_errors`) unless it is a repetition. Only what
-//! is made is told as an event: so ZFS's own limits hold there.
+//! is made is told as an event: so ZFS's own limits hold there, and one of ours,
+//! as ZFS has none for failures.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes},
@@ -27,7 +28,7 @@ use aya_ebpf::{
 };
 use kldtrace_abi::{
     loss::Loss,
-    zfs_report::{CLASS, NO_REQUEST, REPORT, Report, ReportKey, Reports},
+    zfs_report::{CLASS, NO_REQUEST, REPORT, REPORTS_PER_SECOND, Report, ReportKey, Reports, Told},
 };
 
 use super::{
@@ -65,6 +66,9 @@ static ZFS_REPORTS_ZERO: Array<Reports> = Array::with_max_entries(1, 0);
 /// Reports that are just being made, by thread: one does not lead to another.
 #[map]
 static ZFS_REPORTS_NOW: HashMap<u64, Report> = HashMap::with_max_entries(1024, 0);
+/// The reports of this second.
+#[map]
+static ZFS_REPORTS_TOLD: Array<Told> = Array::with_max_entries(1, 0);
 /// Too large for the stack together with what else is there.
 #[map]
 static ZFS_REPORT_SPACE: PerCpuArray<Report> = PerCpuArray::with_max_entries(1, 0);
@@ -175,6 +179,29 @@ unsafe fn prefix(report: *const Report) -> [u8; 8] {
     unsafe { (&raw const (*report).about.class).cast::<[u8; 8]>().read() }
 }
 
+/// Whether there is room for one more in this second. CPUs that ask at once may
+/// let a few more through.
+#[inline(always)]
+fn allowed(at: u64) -> bool {
+    let Some(told) = ZFS_REPORTS_TOLD.get_ptr_mut(0) else {
+        return false;
+    };
+    let second = at / 1_000_000_000;
+    // SAFETY: a value of the map.
+    let before = unsafe {
+        if (*told).second != second {
+            (*told).second = second;
+            (*told).reports = 0;
+        }
+        (*told).reports += 1;
+        (*told).reports - 1
+    };
+    if before >= REPORTS_PER_SECOND {
+        lose(Loss::ZfsEvent);
+    }
+    before < REPORTS_PER_SECOND
+}
+
 /// Any of them has ended.
 #[kretprobe]
 pub fn zfs_report_leave(ctx: RetProbeContext) -> u32 {
@@ -192,7 +219,7 @@ pub fn zfs_report_leave(ctx: RetProbeContext) -> u32 {
                 (*account).count += 1;
             }
         }
-        if answer == 0 && EVENTS.output::<Report>(&*report, 0).is_err() {
+        if answer == 0 && allowed((*report).at) && EVENTS.output::<Report>(&*report, 0).is_err() {
             lose(Loss::Event);
         }
     }

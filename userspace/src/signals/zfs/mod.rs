@@ -349,9 +349,13 @@ impl Module for Collector {
         };
         let clock = Clock::now();
         let mut events = Vec::new();
+        let mut named = false;
         while let Some(bytes) = probes.events.next() {
             if let Some(report) = reports::parse(&bytes) {
-                self.vdev_names.learn(&mut probes.names)?;
+                if !named || !self.vdev_names.know(report.about.vdev) {
+                    self.vdev_names.learn(&mut probes.names)?;
+                    named = true;
+                }
                 events.push(reports::event(&report, &self.vdev_names, &clock));
                 continue;
             }

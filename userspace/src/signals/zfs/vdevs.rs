@@ -52,6 +52,11 @@ impl VdevNames {
         Ok(())
     }
 
+    /// Whether the name of a vdev was ever told.
+    pub(super) fn know(&self, guid: u64) -> bool {
+        self.0.contains_key(&guid)
+    }
+
     /// The labels of a vdev.
     pub(super) fn of(&self, guid: u64) -> Named {
         self.0.get(&guid).cloned().unwrap_or_else(|| Named {

@@ -1,7 +1,9 @@
 //! Trouble that ZFS reports, against `zpool status` and `zpool events`; and
 //! syncs against the pool's own table of transaction groups.
 
-use std::{collections::HashMap, fs, process::Command, thread, time::Duration};
+use std::{
+    collections::HashMap, fs, os::unix::fs::FileExt as _, process::Command, thread, time::Duration,
+};
 
 use super::{Pool, attach};
 use crate::common::{Snapshot, assert_close, gained, grew, sh, wait_for};
@@ -144,6 +146,55 @@ fn zfs_failed_requests_are_those_of_zpool_status() {
     assert_eq!(io("/tmp/failio-b"), read + write);
     assert_eq!(io("/tmp/failio-a"), 0);
     assert_eq!(told(&mut probes, "io"), told_by_zfs("io"));
+}
+
+#[test]
+fn zfs_failures_without_end_are_counted_and_told_up_to_a_limit() {
+    let Some(pool) = Pool::make("flood", 1, "") else {
+        return;
+    };
+    let mut probes = attach(SIGNALS);
+    sh("zfs set compression=off recordsize=4K flood/data");
+    fs::write(pool.file("file"), vec![5; 2 << 20]).unwrap();
+    pool.sync();
+    sh("zpool export flood && zpool import -d /tmp flood");
+    let before = probes.snapshot();
+    let _ = probes.0.take_events();
+    let zfs_before = status("flood");
+    sh(&format!(
+        "zinject -d {} -e io -T read -f 100 flood >/dev/null",
+        pool.vdevs[0]
+    ));
+    // Reads go on behind a failure here; each fails in ZFS twice.
+    let file = fs::File::open(pool.file("file")).unwrap();
+    for i in 0..500 {
+        let _ = file.read_at(&mut [0; 4096], i * 4096);
+    }
+    Pool::heal();
+    let after = probes.snapshot();
+    let [read, write, ..] = status("flood")[&pool.vdevs[0]];
+    let [read_before, write_before, ..] = zfs_before[&pool.vdevs[0]];
+    let zfs = read + write - read_before - write_before;
+    let class = |class| {
+        grew(
+            &before,
+            &after,
+            REPORTS,
+            &[("pool", "flood"), ("class", class)],
+        )
+    };
+    let all: u64 = class("io") + class("data");
+    probes.0.drain().unwrap();
+    let told = probes.0.take_events().len() as u64;
+    let losses = probes.0.losses();
+    let left = losses.iter().find(|(reason, _)| *reason == "zfs_event");
+    let (_, left) = left.unwrap();
+    println!("{zfs} failed, {all} reports, {told} told, {left} not");
+    assert!(zfs > 100);
+    assert_eq!(class("io"), zfs);
+    // What is left out is known; ZFS leaves out repetitions before us.
+    assert!(told > 0 && *left > 0 && told + left <= all);
+    assert!(losses.contains(&("event", 0)), "{losses:?}");
 }
 
 #[test]
