@@ -1,6 +1,8 @@
-//! What kldtrace exports and how: the model, and one module for each format.
+//! What kldtrace exports and how: the model, one module for each format, and
+//! the TLS of what is served and pushed.
 //!
 //! Nothing here knows of eBPF, the kernel or the daemon.
 
 pub mod model;
 pub mod prometheus;
+pub mod tls;

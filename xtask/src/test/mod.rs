@@ -30,7 +30,12 @@ pub struct Args {
 /// All but the probes, which are built for another machine.
 const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
 /// Test programs, but for `guest`, which would skip all of its tests here.
-const PROGRAMS: &[&str] = &["--test=boundaries", "--test=prometheus", "--test=live"];
+const PROGRAMS: &[&str] = &[
+    "--test=boundaries",
+    "--test=prometheus",
+    "--test=tls",
+    "--test=live",
+];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
 const REFERENCE: [(&str, &str); 2] = [
     ("docs/src/reference/signals.md", "reference"),
