@@ -94,6 +94,20 @@ pub struct Histogram {
     pub buckets: Vec<(i32, u64)>,
     /// Durations longer than 2^10 s (1024 s), the last bucket's upper bound.
     pub overflow: u64,
+    /// Durations of which an event tells more, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// One of the durations in a histogram, and the event that tells of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exemplar {
+    /// [`Event::id`].
+    pub event: u64,
+    /// The duration.
+    pub seconds: f64,
+    /// When it ended, in nanoseconds since 1970 (UTC).
+    pub time_ns: u64,
 }
 
 impl Histogram {

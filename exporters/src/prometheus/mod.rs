@@ -20,12 +20,15 @@
 //! | prost, by hand | - | - | 27 ms |
 
 mod classic;
+mod compress;
+mod exemplar;
 mod native;
 mod negotiate;
 mod protobuf;
 mod text;
 mod wire;
 
+pub use compress::Encoding;
 pub use negotiate::negotiate;
 
 use crate::model::{Family, Histogram, Kind, Series, Value};

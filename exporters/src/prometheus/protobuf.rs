@@ -5,10 +5,10 @@
 //! that prost would need, so that prost can be an independent judge in the tests.
 
 use super::{
-    classic, native, sample_suffix,
+    classic, exemplar, native, sample_suffix,
     wire::{delimited, double, integer, message, string, varint, zigzag},
 };
-use crate::model::{Family, Histogram, Kind, Series, Value};
+use crate::model::{Exemplar, Family, Histogram, Kind, Series, Value};
 
 /// Room for one histogram's spans and deltas, used again for the next.
 #[derive(Default)]
@@ -82,10 +82,16 @@ fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut Scrat
     integer(out, 1, histogram.count());
     double(out, 2, histogram.sum_seconds());
     // The bucket +Inf may be left out: it is the count.
-    for (bound, count) in classic::FINITE.iter().zip(classic::cumulative(histogram)) {
+    let exemplars = exemplar::by_bucket(histogram);
+    let buckets = classic::FINITE.iter().zip(classic::cumulative(histogram));
+    for (position, (bound, count)) in buckets.enumerate() {
         message(out, 3, |out| {
             integer(out, 1, count);
             double(out, 2, bound.seconds);
+            // Where Prometheus before 2.50 looks for them.
+            if let Some(Some(exemplar)) = exemplars.get(position) {
+                message(out, 3, |out| write_exemplar(out, exemplar));
+            }
         });
     }
     integer(out, 5, zigzag(i64::from(Histogram::SCHEMA)));
@@ -103,5 +109,22 @@ fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut Scrat
         for delta in &scratch.deltas {
             varint(out, zigzag(*delta));
         }
+    });
+    for exemplar in &histogram.exemplars {
+        message(out, 16, |out| write_exemplar(out, exemplar));
+    }
+}
+
+/// Writes `Exemplar`.
+fn write_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
+    message(out, 1, |out| {
+        string(out, 1, exemplar::LABEL);
+        string(out, 2, itoa::Buffer::new().format(exemplar.event));
+    });
+    double(out, 2, exemplar.seconds);
+    // `google.protobuf.Timestamp`
+    message(out, 3, |out| {
+        integer(out, 1, exemplar.time_ns / 1_000_000_000);
+        integer(out, 2, exemplar.time_ns % 1_000_000_000);
     });
 }

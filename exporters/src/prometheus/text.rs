@@ -5,8 +5,8 @@
 
 use std::fmt::Write;
 
-use super::{classic, sample_suffix};
-use crate::model::{Family, Histogram, Kind, Series, Value};
+use super::{classic, exemplar, sample_suffix};
+use crate::model::{Exemplar, Family, Histogram, Kind, Series, Value};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub fn encode<'a>(families: impl Iterator<Item = &'a Family>, dialect: Dialect) 
         for series in &family.series {
             labels.clear();
             write_labels(&mut labels, series);
-            write_series(&mut out, family, &labels, &series.value);
+            write_series(&mut out, family, &labels, &series.value, dialect);
         }
     }
     if dialect == Dialect::OpenMetrics {
@@ -67,10 +67,10 @@ fn write_labels(out: &mut String, series: &Series) {
     }
 }
 
-fn write_series(out: &mut String, family: &Family, labels: &str, value: &Value) {
+fn write_series(out: &mut String, family: &Family, labels: &str, value: &Value, dialect: Dialect) {
     let number = match value {
         Value::Histogram(histogram) => {
-            return write_histogram(out, &family.name, labels, histogram);
+            return write_histogram(out, &family.name, labels, histogram, dialect);
         }
         Value::Integer(number) => Number::Integer(*number),
         Value::Float(number) => Number::Float(*number),
@@ -84,16 +84,31 @@ fn write_series(out: &mut String, family: &Family, labels: &str, value: &Value) 
     );
 }
 
-fn write_histogram(out: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+fn write_histogram(
+    out: &mut String,
+    name: &str,
+    labels: &str,
+    histogram: &Histogram,
+    dialect: Dialect,
+) {
     // All that is the same in the 32 lines is put together once.
     let separator = if labels.is_empty() { "" } else { "," };
     let prefix = [name, "_bucket{", labels, separator, "le=\""].concat();
     let count = histogram.count();
     let finite = classic::FINITE.iter().map(|bound| bound.le.as_str());
     let counts = classic::cumulative(histogram);
-    for (le, count) in finite.zip(counts).chain([("+Inf", count)]) {
+    // 0.0.4 has no place for them.
+    let exemplars = match dialect {
+        Dialect::Classic => Vec::new(),
+        Dialect::OpenMetrics => exemplar::by_bucket(histogram),
+    };
+    let lines = finite.zip(counts).chain([("+Inf", count)]);
+    for (position, (le, count)) in lines.enumerate() {
         push_all(out, &[&prefix, le, "\"} "]);
         push_number(out, Number::Integer(count));
+        if let Some(Some(exemplar)) = exemplars.get(position) {
+            write_exemplar(out, exemplar);
+        }
         out.push('\n');
     }
     write_sample(
@@ -104,6 +119,18 @@ fn write_histogram(out: &mut String, name: &str, labels: &str, histogram: &Histo
         Number::Float(histogram.sum_seconds()),
     );
     write_sample(out, name, "_count", labels, Number::Integer(count));
+}
+
+fn write_exemplar(out: &mut String, exemplar: &Exemplar) {
+    push_all(out, &[" # {", exemplar::LABEL, "=\""]);
+    push_number(out, Number::Integer(exemplar.event));
+    out.push_str("\"} ");
+    push_number(out, Number::Float(exemplar.seconds));
+    // To the millisecond: a number of nanoseconds has more digits than others
+    // can read.
+    let milliseconds = exemplar.time_ns / 1_000_000;
+    let (seconds, rest) = (milliseconds / 1000, milliseconds % 1000);
+    let _ = write!(out, " {seconds}.{rest:03}");
 }
 
 fn write_sample(out: &mut String, name: &str, suffix: &str, labels: &str, number: Number) {

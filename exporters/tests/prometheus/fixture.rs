@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kldtrace_exporters::model::{Family, Histogram, Kind, Series, Unit, Value};
+use kldtrace_exporters::model::{Exemplar, Family, Histogram, Kind, Series, Unit, Value};
 
 /// A label value with all that a format could trip over.
 pub const HOSTILE: &str =
@@ -38,7 +38,25 @@ pub fn histogram() -> Histogram {
         // Up to 1 us, about 1 ms (two neighbours), 1 s, and the last bucket.
         buckets: vec![(-160, 2), (-80, 30), (-79, 10), (0, 6), (80, 1)],
         overflow: 1,
+        exemplars: Vec::new(),
     }
+}
+
+/// The newest first: two in the bucket up to 2^-10 s, one in that up to 2^-9 s,
+/// and one beyond all. Their times ascend with their numbers, as Prometheus
+/// wants it.
+pub fn exemplars() -> Vec<Exemplar> {
+    let exemplar = |event: u64, seconds| Exemplar {
+        event,
+        seconds,
+        time_ns: 1_700_000_000_123_456_789 + event * 1_000_000_000,
+    };
+    vec![
+        exemplar(9, 0.0009),
+        exemplar(8, 2000.0),
+        exemplar(7, 0.0015),
+        exemplar(6, 2_f64.powi(-10)),
+    ]
 }
 
 /// One family of each kind.

@@ -5,7 +5,10 @@ use kldtrace_exporters::{
     prometheus::{Format, encode},
 };
 
-use crate::fixture::{family, series};
+use crate::{
+    decode,
+    fixture::{exemplars, family, histogram, series},
+};
 
 fn counter() -> Family {
     Family {
@@ -49,6 +52,7 @@ fn protobuf_native_histogram() {
         zero: 2,
         buckets: vec![(-1, 1), (0, 3)],
         overflow: 1,
+        exemplars: Vec::new(),
     };
     let family = family(
         "a_seconds",
@@ -127,6 +131,7 @@ fn text_histogram() {
         zero: 1,
         buckets: vec![(80, 1)],
         overflow: 1,
+        exemplars: Vec::new(),
     };
     let family = family(
         "a_seconds",
@@ -149,6 +154,60 @@ fn text_histogram() {
             r#"a_seconds_bucket{l="v",le="+Inf"} 3"#,
             r#"a_seconds_sum{l="v"} 1.000000001"#,
             r#"a_seconds_count{l="v"} 3"#,
+        ]
+    );
+}
+
+#[test]
+fn exemplars_stand_where_each_format_has_them() {
+    let histogram = Histogram {
+        exemplars: exemplars(),
+        ..histogram()
+    };
+    let series = series(&[("l", "v")], Value::Histogram(histogram));
+    let families = [family(
+        "a_seconds",
+        Kind::Histogram,
+        Unit::Seconds,
+        vec![series],
+    )];
+    let openmetrics = text(Format::OpenMetrics, &families);
+    let with: Vec<_> = openmetrics.lines().filter(|l| l.contains(" # {")).collect();
+    assert_eq!(
+        with,
+        [
+            r#"a_seconds_bucket{l="v",le="0.0009765625"} 33 # {event_id="9"} 0.0009 1700000009.123"#,
+            r#"a_seconds_bucket{l="v",le="0.001953125"} 43 # {event_id="7"} 0.0015 1700000007.123"#,
+            r#"a_seconds_bucket{l="v",le="+Inf"} 51 # {event_id="8"} 2000.0 1700000008.123"#,
+        ]
+    );
+    assert!(!text(Format::Text, &families).contains(" # {"));
+
+    let decoded = decode::protobuf(&encode(Format::Protobuf, &families));
+    let decoded = decoded[0].metric[0].histogram.as_ref().expect("one");
+    let read = |one: &decode::Exemplar| {
+        let time = one.timestamp.as_ref().expect("a time");
+        assert_eq!(time.nanos, 123_456_789);
+        assert_eq!(one.label[0].name, "event_id");
+        assert_eq!(
+            time.seconds - 1_700_000_000,
+            one.label[0].value.parse::<i64>().expect("a number")
+        );
+        (time.seconds - 1_700_000_000, one.value)
+    };
+    let native: Vec<_> = decoded.exemplars.iter().map(read).collect();
+    let all = [(9, 0.0009), (8, 2000.0), (7, 0.0015), (6, 0.000_976_562_5)];
+    assert_eq!(native, all);
+    let classic = decoded
+        .bucket
+        .iter()
+        .filter_map(|b| Some((b.upper_bound, read(b.exemplar.as_ref()?))));
+    let classic: Vec<_> = classic.collect();
+    assert_eq!(
+        classic,
+        [
+            (2_f64.powi(-10), (9, 0.0009)),
+            (2_f64.powi(-9), (7, 0.0015))
         ]
     );
 }

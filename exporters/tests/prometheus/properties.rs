@@ -29,6 +29,7 @@ fn histograms() -> impl Strategy<Value = Histogram> {
             zero,
             buckets: buckets.into_iter().collect(),
             overflow,
+            exemplars: Vec::new(),
         })
 }
 

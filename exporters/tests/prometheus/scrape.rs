@@ -4,12 +4,12 @@ mod harness;
 
 use harness::{Prometheus, Server, check_metrics, installed};
 use kldtrace_exporters::{
-    model::{Histogram, Kind},
+    model::{Histogram, Kind, Value},
     prometheus::{Format, encode},
 };
-use serde_json::Value;
+use serde_json::Value as Json;
 
-use crate::fixture::{HOSTILE, families, histogram};
+use crate::fixture::{HOSTILE, exemplars, families, histogram};
 
 /// Which job scrapes which format.
 const JOBS: [(&str, Format); 3] = [
@@ -126,6 +126,49 @@ fn check_native(prometheus: &Prometheus) {
 }
 
 #[test]
+fn prometheus_stores_exemplars() {
+    if !installed("prometheus") {
+        return;
+    }
+    let mut families = families();
+    let Value::Histogram(histogram) = &mut families[0].series[0].value else {
+        panic!("the first of the families is a histogram");
+    };
+    histogram.exemplars = exemplars();
+    let server = Server::start(families);
+    let prometheus = Prometheus::start(server.address(), &JOBS.map(|(job, _)| job));
+    for (job, suffix, expected) in [
+        ("text", "_bucket", vec![]),
+        // The newest of each bucket of powers of two.
+        (
+            "openmetrics",
+            "_bucket",
+            vec![("9", 0.0009), ("7", 0.0015), ("8", 2000.0)],
+        ),
+        // Prometheus 2.42 takes the exemplars of a native histogram bucket
+        // after bucket, and of one series none that is older than the last.
+        ("protobuf", "", vec![("9", 0.0009)]),
+    ] {
+        prometheus.wait_for_scrape(job);
+        let series = format!("kldtrace_test_latency_seconds{suffix}{{job='{job}'}}");
+        let stored = prometheus.exemplars(&series);
+        let mut stored: Vec<_> = stored
+            .iter()
+            .map(|one| {
+                let seconds = one["timestamp"].as_f64().expect("a time");
+                assert!((1.7e9..1.7e9 + 100.0).contains(&seconds), "{one}");
+                (
+                    one["labels"]["event_id"].as_str().expect("a label"),
+                    parse(&one["value"]),
+                )
+            })
+            .collect();
+        stored.sort_by(|a, b| a.1.total_cmp(&b.1));
+        assert_eq!(stored, expected, "{job}");
+    }
+}
+
+#[test]
 fn promtool_finds_nothing_to_mend() {
     if !installed("promtool") {
         return;
@@ -142,11 +185,11 @@ fn promtool_finds_nothing_to_mend() {
 }
 
 /// The number of an instant sample.
-fn number(sample: &Value) -> f64 {
+fn number(sample: &Json) -> f64 {
     parse(&sample["value"][1])
 }
 
-fn parse(field: &Value) -> f64 {
+fn parse(field: &Json) -> f64 {
     field
         .as_str()
         .and_then(|text| text.parse().ok())

@@ -144,6 +144,7 @@ mod tests {
             zero: 10,
             buckets: vec![(-8, 85), (0, 4)],
             overflow: 1,
+            exemplars: Vec::new(),
         };
         let tail = |text: &str| tail(&histogram, text.parse().unwrap());
         assert_eq!(tail("p10").count, 100);
@@ -171,6 +172,7 @@ mod tests {
             zero: u64::MAX,
             buckets: vec![(i32::MIN, u64::MAX), (i32::MAX, u64::MAX)],
             overflow: u64::MAX,
+            exemplars: Vec::new(),
         };
         assert_eq!(tail(&full, "p99".parse().unwrap()).count, u64::MAX);
     }

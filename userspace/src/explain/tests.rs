@@ -328,6 +328,7 @@ fn hostile_events_and_histograms_do_no_harm() {
         zero: u64::MAX,
         buckets: vec![(i32::MIN, u64::MAX), (i32::MAX, u64::MAX)],
         overflow: u64::MAX,
+        exemplars: Vec::new(),
     };
     let mut after = node(3);
     for family in &mut after {

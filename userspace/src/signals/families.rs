@@ -127,6 +127,7 @@ pub fn sparse(histogram: &histogram::Histogram) -> Option<Histogram> {
         zero: histogram.slots[0],
         buckets,
         overflow: histogram.slots[histogram::OVERFLOW_SLOT],
+        exemplars: Vec::new(),
     };
     (sparse.count() != 0).then_some(sparse)
 }

@@ -154,6 +154,7 @@ mod tests {
             zero: 0,
             buckets: vec![(-160, 90), (-80, 10)],
             overflow: 0,
+            exemplars: Vec::new(),
         };
         let mut out = Vec::new();
         write(&mut out, "sched.runqueue_latency", &histogram).unwrap();

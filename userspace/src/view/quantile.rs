@@ -111,6 +111,7 @@ pub fn since(after: &Histogram, before: &Histogram) -> Histogram {
         zero: after.zero - before.zero,
         buckets,
         overflow: after.overflow - before.overflow,
+        exemplars: Vec::new(),
     }
 }
 
@@ -174,6 +175,7 @@ pub(super) mod tests {
                 zero,
                 buckets: buckets.into_iter().collect(),
                 overflow,
+                exemplars: Vec::new(),
             }
         })
     }
@@ -186,6 +188,7 @@ pub(super) mod tests {
             zero: 0,
             buckets: vec![(0, 999), (8, 1)],
             overflow: 0,
+            exemplars: Vec::new(),
         };
         let summary = Summary::of(&histogram);
         let middle = (-1.0_f64 / 16.0).exp2();
@@ -236,6 +239,7 @@ pub(super) mod tests {
             zero: u64::MAX,
             buckets: vec![(i32::MIN, u64::MAX), (i32::MAX, u64::MAX)],
             overflow: u64::MAX,
+            exemplars: Vec::new(),
         };
         let mut twice = full.clone();
         merge(&mut twice, &full);

@@ -169,7 +169,7 @@ impl Prometheus {
         drop(free);
         let child = Command::new("prometheus")
             .current_dir(folder.path())
-            .arg("--enable-feature=native-histograms")
+            .arg("--enable-feature=native-histograms,exemplar-storage")
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
             .arg(format!("--web.listen-address={address}"))
             .stdout(Stdio::null())
@@ -205,12 +205,27 @@ impl Prometheus {
         samples.remove(0)
     }
 
+    /// All exemplars of the series that a selector finds.
+    pub fn exemplars(&self, selector: &str) -> Vec<Value> {
+        let query = escaped(selector);
+        let path = format!("/api/v1/query_exemplars?query={query}&start=0&end=9999999999");
+        let body = self.get(&path).expect("an answer");
+        let mut answer: Value = serde_json::from_str(&body).expect("JSON");
+        let Value::Array(series) = answer["data"].take() else {
+            panic!("{selector}: {body}");
+        };
+        let exemplars = series
+            .into_iter()
+            .map(|mut series| match series["exemplars"].take() {
+                Value::Array(exemplars) => exemplars,
+                _ => panic!("{selector}: {body}"),
+            });
+        exemplars.flatten().collect()
+    }
+
     fn query(&self, query: &str) -> io::Result<Vec<Value>> {
-        let mut escaped = String::new();
-        for byte in query.bytes() {
-            write!(escaped, "%{byte:02x}").expect("write to a string");
-        }
-        let body = self.get(&format!("/api/v1/query?query={escaped}"))?;
+        let query = escaped(query);
+        let body = self.get(&format!("/api/v1/query?query={query}"))?;
         let mut answer: Value = serde_json::from_str(&body)?;
         match answer["data"]["result"].take() {
             Value::Array(samples) => Ok(samples),
@@ -228,6 +243,15 @@ impl Prometheus {
         body.map(str::to_owned)
             .ok_or_else(|| io::Error::other("no body"))
     }
+}
+
+/// A text as a part of a query.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        write!(escaped, "%{byte:02x}").expect("write to a string");
+    }
+    escaped
 }
 
 impl Drop for Prometheus {

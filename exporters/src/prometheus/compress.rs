@@ -1,0 +1,159 @@
+//! Compression of a scrape: the HTTP `Accept-Encoding` header, and the bodies.
+//!
+//! The negotiation is our own because the body is: it is compressed where it
+//! is written, off the event loop, which middleware would do on it.
+
+use std::io::Write as _;
+
+use flate2::{Compression, write::GzEncoder};
+
+/// Bodies below are sent as they are: a packet is sent anyhow.
+const WORTHWHILE: usize = 1000;
+/// zstd's fastest ordinary level; of what is written there, higher ones save
+/// little and cost much.
+const LEVEL: i32 = 1;
+
+/// A content coding, the least preferred first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Encoding {
+    /// As it is.
+    Identity,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
+}
+
+impl Encoding {
+    /// The value of the `Content-Encoding` header; `None`: it has none.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+
+    /// Chooses for a request with this `Accept-Encoding` header.
+    ///
+    /// The highest `q` wins; among equals it is zstd, then gzip. `*` means
+    /// gzip, which everybody has. What is not asked for is not sent, nor is
+    /// what cannot be understood; a body as it is serves better than status
+    /// 406, even where it is refused.
+    pub fn negotiate(accept: Option<&str>) -> Self {
+        accept
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(coding)
+            .max_by(|(a, a_quality), (b, b_quality)| a_quality.total_cmp(b_quality).then(a.cmp(b)))
+            .map_or(Self::Identity, |(encoding, _)| encoding)
+    }
+
+    /// Compresses a body; `None`: it goes as it is.
+    pub fn compress(self, body: &[u8]) -> Option<Vec<u8>> {
+        if body.len() < WORTHWHILE {
+            return None;
+        }
+        // Neither fails but for memory, and then the body goes as it is.
+        match self {
+            Self::Identity => None,
+            Self::Gzip => {
+                let room = Vec::with_capacity(body.len() / 8);
+                let mut encoder = GzEncoder::new(room, Compression::fast());
+                encoder.write_all(body).ok()?;
+                encoder.finish().ok()
+            }
+            Self::Zstd => zstd::bulk::compress(body, LEVEL).ok(),
+        }
+    }
+}
+
+/// A coding and its quality; `None` if it is not one of ours, is refused
+/// (`q=0`) or is not to be understood.
+fn coding(text: &str) -> Option<(Encoding, f32)> {
+    let mut parts = text.split(';').map(str::trim);
+    let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
+        "identity" => Encoding::Identity,
+        "gzip" | "x-gzip" | "*" => Encoding::Gzip,
+        "zstd" => Encoding::Zstd,
+        _ => return None,
+    };
+    let mut quality: f32 = 1.0;
+    for parameter in parts {
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("q")
+        {
+            quality = value.trim().parse().ok()?;
+        }
+    }
+    // Not a number is in no range.
+    (quality != 0.0 && (0.0..=1.0).contains(&quality)).then_some((encoding, quality))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_gets_the_best_that_they_take() {
+        for (accept, expected) in [
+            // Prometheus 2.42, curl, a browser.
+            ("gzip", Encoding::Gzip),
+            ("deflate, gzip, br, zstd", Encoding::Zstd),
+            ("gzip, deflate, br", Encoding::Gzip),
+            ("zstd;q=0.5, gzip", Encoding::Gzip),
+            ("gzip;q=0.5, identity", Encoding::Identity),
+            ("gzip;q=0, *", Encoding::Gzip),
+            ("*", Encoding::Gzip),
+            ("*;q=0", Encoding::Identity),
+            ("X-GZIP ; Q = 0.3", Encoding::Gzip),
+            ("zstd;q=0, gzip;q=0.000", Encoding::Identity),
+            ("identity;q=0", Encoding::Identity),
+            ("", Encoding::Identity),
+            ("br", Encoding::Identity),
+            (
+                "gzip;q=nan, zstd;q=inf, gzip;q=-1, gzip;q=2, zstd;q=",
+                Encoding::Identity,
+            ),
+            (";;;===,,,", Encoding::Identity),
+        ] {
+            assert_eq!(Encoding::negotiate(Some(accept)), expected, "{accept:?}");
+        }
+        assert_eq!(Encoding::negotiate(None), Encoding::Identity);
+    }
+
+    #[test]
+    fn small_bodies_go_as_they_are() {
+        assert_eq!(Encoding::Gzip.compress(&[b'a'; WORTHWHILE - 1]), None);
+        assert_eq!(Encoding::Identity.compress(&[b'a'; WORTHWHILE]), None);
+        assert!(Encoding::Zstd.compress(&[b'a'; WORTHWHILE]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic(header in r"[a-z*;,=.q0-9 +-]{0,80}|.*") {
+            Encoding::negotiate(Some(&header));
+        }
+
+        #[test]
+        fn what_is_refused_is_not_sent(others in r"(br|deflate|\*;q=0)?", q in 1..=1000_u32) {
+            let refused = format!("zstd;q=0, gzip;q=0,{others}");
+            prop_assert_eq!(Encoding::negotiate(Some(&refused)), Encoding::Identity);
+            let asked = format!("{others},zstd;q={}", f64::from(q) / 1000.0);
+            prop_assert_eq!(Encoding::negotiate(Some(&asked)), Encoding::Zstd);
+        }
+
+        #[test]
+        fn bodies_come_back(mut body: Vec<u8>) {
+            body.resize(body.len() + WORTHWHILE, b'x');
+            let gzip = Encoding::Gzip.compress(&body).unwrap();
+            let mut back = Vec::new();
+            std::io::copy(&mut flate2::read::GzDecoder::new(&gzip[..]), &mut back).unwrap();
+            prop_assert_eq!(&back, &body);
+            let zstd = Encoding::Zstd.compress(&body).unwrap();
+            prop_assert_eq!(&zstd::decode_all(&zstd[..]).unwrap(), &body);
+        }
+    }
+}
