@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod explain;
+pub mod fleet;
 pub mod kernel;
 pub mod selection;
 pub mod signals;

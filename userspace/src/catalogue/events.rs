@@ -19,6 +19,9 @@ pub struct EventKind {
     pub fields: &'static [&'static str],
     /// The signals whose programs tell it.
     pub signals: &'static [&'static str],
+    /// The histogram that has its duration among others, and the field that
+    /// is this duration: there the event is an exemplar.
+    pub exemplar: Option<(&'static str, &'static str)>,
 }
 
 /// Every kind of event, by subject.
@@ -45,6 +48,7 @@ const ZFS_SLOW: EventKind = EventKind {
         "cpu_seconds",
     ],
     signals: &["zfs.slow_operations", "zfs.stage_latency"],
+    exemplar: Some(("zfs.op_latency", "duration_seconds")),
 };
 
 const ZFS_REPORT: EventKind = EventKind {
@@ -68,6 +72,7 @@ const ZFS_REPORT: EventKind = EventKind {
         "zfs.vdev_hung_requests",
         "zfs.reports",
     ],
+    exemplar: None,
 };
 
 const HANDSHAKE: EventKind = EventKind {
@@ -77,6 +82,7 @@ const HANDSHAKE: EventKind = EventKind {
     labels: &["interface", "plane", "peer", "role"],
     fields: &["public_key", "address", "seconds", "reason"],
     signals: &["wireguard.handshakes"],
+    exemplar: Some(("wireguard.handshake_latency", "seconds")),
 };
 
 const HANDSHAKE_FAILURE: EventKind = EventKind {
@@ -86,6 +92,7 @@ const HANDSHAKE_FAILURE: EventKind = EventKind {
     labels: &["interface", "plane", "peer", "reason"],
     fields: &["public_key", "address", "attempts"],
     signals: &["wireguard.handshake_failures"],
+    exemplar: None,
 };
 
 /// What is known of an event's kind. A kind that is not here, or has other

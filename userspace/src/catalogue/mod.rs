@@ -8,6 +8,7 @@ mod block;
 mod events;
 mod own;
 mod sched;
+mod serving;
 mod tcp;
 mod wireguard;
 mod zfs;
@@ -257,6 +258,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         zfs_state::SIGNALS,
         wireguard::SIGNALS,
         own::SIGNALS,
+        serving::SIGNALS,
     ]
     .into_iter()
     .flatten()

@@ -292,4 +292,22 @@ pub(super) const SIGNALS: &[Signal] = &[
             emit.integer(&[version, &facts.kernel, &facts.node], 1);
         }),
     },
+    Signal {
+        name: "self.target_info",
+        subject: Subject::Own,
+        metric: "target_info",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Always 1; the labels say whose the other series of this scrape are.",
+        labels: &["node", "version", "kernel"],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: "OpenMetrics 1.0: Supporting target metadata",
+        numbers: Numbers::Facts(|facts, emit| {
+            let version = env!("CARGO_PKG_VERSION");
+            emit.integer(&[&facts.node, version, &facts.kernel], 1);
+        }),
+    },
 ];

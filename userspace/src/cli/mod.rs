@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod docs;
 pub mod doctor;
 pub mod events;
+pub mod export;
 pub mod latency;
 pub mod log;
 mod stop;
@@ -53,6 +54,8 @@ pub enum Command {
     Daemon(daemon::Arguments),
     /// Show or check a configuration
     Config(config::Arguments),
+    /// Write files for the systems that kldtrace reports to
+    Export(export::Arguments),
     /// Write the signal reference, the man page or completions
     Docs(docs::Arguments),
     /// Attach a program that does nothing, until standard input ends

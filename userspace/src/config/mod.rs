@@ -7,6 +7,7 @@
 //! together.
 
 mod error;
+mod joint;
 mod kinds;
 mod parse;
 mod read;
@@ -19,7 +20,7 @@ use std::{fmt::Write, fs, io::Read, path::Path};
 
 pub use error::ConfigError;
 pub use kinds::{HookKind, Level, LogFormat, MapMemory};
-pub use settings::{Config, Hooks, Limits, Listen, Log, Node, Planes, Signals, Wireguard};
+pub use settings::{Config, Fleet, Hooks, Limits, Listen, Log, Node, Planes, Signals, Wireguard};
 
 use crate::words;
 

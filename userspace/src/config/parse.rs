@@ -6,7 +6,7 @@ use toml::{
 };
 
 use super::{
-    Config, ConfigError,
+    Config, ConfigError, joint,
     read::Input,
     settings::{SECTIONS, Section},
 };
@@ -27,6 +27,15 @@ pub(super) fn parse(text: &str, origin: &str, signals: &[&str]) -> Result<Config
             Some(section) => read_section(section, value, signals, &mut config, &mut faults),
             None => faults.push((name.span().start, unknown_section(name.get_ref()))),
         }
+    }
+    if faults.is_empty() {
+        let place = |name: &str| {
+            let mut sections = document.get_ref().iter();
+            let section = sections.find(|(known, _)| known.get_ref() == name);
+            section.map_or(0, |(name, _)| name.span().start)
+        };
+        let joint = joint::faults(&config).into_iter();
+        faults.extend(joint.map(|(section, message)| (place(section), message.to_owned())));
     }
     if faults.is_empty() {
         return Ok(config);

@@ -133,6 +133,35 @@ pub(super) fn socket(input: &Input<'_>) -> Result<PathBuf, Fault> {
     Ok(path.into())
 }
 
+/// An absolute path; `None` if empty.
+pub(super) fn file(input: &Input<'_>) -> Result<Option<PathBuf>, Fault> {
+    let path = text(input.value, "an absolute path")?;
+    if path.is_empty() {
+        return Ok(None);
+    }
+    // Longer paths are refused by the kernel: PATH_MAX in linux/limits.h.
+    if !Path::new(path).is_absolute() || path.len() > 4095 || path.contains('\0') {
+        let found = shown(input.value.get_ref());
+        let message = format!("must be an absolute path, not {found}");
+        return Err(fault(input.value, message));
+    }
+    Ok(Some(path.into()))
+}
+
+/// Names as they stand in certificates.
+pub(super) fn names(input: &Input<'_>) -> Result<Vec<String>, Fault> {
+    let names = texts(input)?;
+    for (place, name) in &names {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii();
+        if name.is_empty() || name.len() > 2048 || name.contains(odd) {
+            let found = shown(place.get_ref());
+            let message = format!("must have names such as \"prometheus.example\", not {found}");
+            return Err(fault(place, message));
+        }
+    }
+    Ok(names.iter().map(|(_, name)| (*name).to_owned()).collect())
+}
+
 /// The name of a group; `None` if empty.
 pub(super) fn group(input: &Input<'_>) -> Result<Option<String>, Fault> {
     let name = text(input.value, "the name of a group")?;
@@ -189,6 +218,33 @@ fn named<'a>(
         Ok((text, value))
     });
     entries.collect()
+}
+
+/// Nodes and where they answer.
+pub(super) fn nodes(input: &Input<'_>) -> Result<BTreeMap<String, String>, Fault> {
+    let wanted = r#"a host and port such as "10.0.0.1:9750""#;
+    let entries = named(input, r#"{ node-1 = "10.0.0.1:9750" }"#)?;
+    let nodes = entries.into_iter().map(|(name, value)| {
+        let address = text(value, wanted)?;
+        let (host, port) = address.rsplit_once(':').unwrap_or_default();
+        // IPv6 addresses stand in brackets: their colons are no port's.
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host_is_sound = match bare {
+            Some(bare) => bare.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                let sound = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+                !host.is_empty() && host.len() <= 253 && host.chars().all(sound)
+            }
+        };
+        if !host_is_sound || !port.parse::<u16>().is_ok_and(|port| port != 0) {
+            let found = shown(value.get_ref());
+            return Err(fault(value, format!("must have {wanted}, not {found}")));
+        }
+        Ok((name.to_owned(), address.to_owned()))
+    });
+    nodes.collect()
 }
 
 /// Planes and the patterns of their interfaces.

@@ -134,6 +134,29 @@ settings! {
         /// Group whose members may use the socket. If the node has no such
         /// group, or this is "", only root may.
         socket_group: Option<String> = r#""kldtrace""# by read::group,
+        /// PEM file with the certificate to serve /metrics by TLS 1.3 and
+        /// those between it and its authority, and one with its key; "" for
+        /// plain HTTP. Files are read again when they change.
+        tls_certificate: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the key of tls_certificate, without a passphrase.
+        tls_key: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the authorities of clients: who has no certificate of
+        /// theirs stays outside. "" asks nobody for one.
+        tls_client_ca: Option<PathBuf> = r#""""# by read::file,
+        /// Names of clients, DNS or URI as in their certificates' alternative
+        /// names, such as "prometheus.example"; [] lets in all of tls_client_ca.
+        tls_client_names: Vec<String> = "[]" by read::names,
+        /// Connections that each listener holds at once, 4 to 4096. One more
+        /// takes the place of that which is idle for longest.
+        connections: u64 = "64" by read::integer::<4, 4096>,
+    }
+    /// The nodes that run kldtrace.
+    fleet: Fleet {
+        /// Names of nodes, each with host and port of its /metrics, as in
+        /// { node-1 = "10.0.0.1:9750" }: for `kldtrace export prometheus`, and
+        /// for Prometheus' service discovery, which asks /targets. {} has this
+        /// node alone.
+        nodes: BTreeMap<String, String> = "{}" by read::nodes,
     }
     /// What the daemon may use at most. What is lost at a limit is counted.
     limits: Limits {

@@ -61,6 +61,11 @@ fn reads_every_key() {
         address = "[::1]:9751"
         socket = "/tmp/k.sock"
         socket_group = ""
+        tls_certificate = "/etc/k/tls.pem"
+        tls_key = "/etc/k/tls.key"
+        tls_client_ca = "/etc/k/ca.pem"
+        tls_client_names = ["prom.example", "spiffe://kldload/prometheus"]
+        connections = 8
         [limits]
         map_memory = "1.5GiB"
         series_per_family = 10_000
@@ -74,6 +79,9 @@ fn reads_every_key() {
         [planes.interfaces]
         storage = ["wg-storage", "ens*"]
         all = "*"
+        [fleet.nodes]
+        node-1 = "10.0.0.1:9750"
+        six = "[fd00::1]:9750"
         [wireguard.peers]
         "db 1" = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
         "#,
@@ -88,6 +96,7 @@ fn reads_every_key() {
     );
     let (key, name) = config.wireguard.peers.first_key_value().unwrap();
     assert_eq!((key[0], &**name), (0xc5, "db 1"));
+    assert_eq!(config.fleet.nodes["six"], "[fd00::1]:9750");
     assert_eq!(config.node_name(), "storage-3");
     assert!(config.signals.wants("sched.runqueue_latency"));
     assert!(!config.signals.wants("sched.slices"));
@@ -234,12 +243,56 @@ fn errors_of_names_have_their_place() {
             "kldtrace.toml:2:1: interfaces in [planes]: a name must be 1 to 253 bytes, without control characters",
         ),
         (
+            "[fleet.nodes]\na = \"fd00::1:9750\"",
+            r#"kldtrace.toml:2:5: nodes in [fleet] must have a host and port such as "10.0.0.1:9750", not "fd00::1:9750""#,
+        ),
+        (
+            "[fleet.nodes]\na = \"host:0\"",
+            r#"kldtrace.toml:2:5: nodes in [fleet] must have a host and port such as "10.0.0.1:9750", not "host:0""#,
+        ),
+        (
+            "[fleet.nodes]\na = \"host\"",
+            r#"kldtrace.toml:2:5: nodes in [fleet] must have a host and port such as "10.0.0.1:9750", not "host""#,
+        ),
+        (
             "[wireguard.peers]\na = \"xTIB\"",
             r#"kldtrace.toml:2:5: peers in [wireguard] must be public keys as wg shows them: 44 characters; that of "a" is none"#,
         ),
         (
             "[wireguard.peers]\na = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"\nb = \"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\"",
             r#"kldtrace.toml:3:5: peers in [wireguard]: "a" and "b" have the same key"#,
+        ),
+    ] {
+        assert_eq!(parse(text), Err(message.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn errors_of_tls_settings_have_their_place() {
+    for (text, message) in [
+        (
+            "[listen]\ntls_key = \"tls.key\"",
+            r#"kldtrace.toml:2:11: tls_key in [listen] must be an absolute path, not "tls.key""#,
+        ),
+        (
+            "[listen]\ntls_client_names = [\"a b\"]",
+            r#"kldtrace.toml:2:21: tls_client_names in [listen] must have names such as "prometheus.example", not "a b""#,
+        ),
+        (
+            "[log]\n[listen]\ntls_key = \"/k\"",
+            "kldtrace.toml:2:2: tls_certificate and tls_key in [listen] go together: one is missing",
+        ),
+        (
+            "[listen]\ntls_client_ca = \"/ca\"",
+            "kldtrace.toml:1:2: tls_client_ca in [listen] needs tls_certificate and tls_key",
+        ),
+        (
+            "[listen]\ntls_client_names = [\"a\"]",
+            "kldtrace.toml:1:2: tls_client_names in [listen] needs tls_client_ca, which certifies them",
+        ),
+        (
+            "[listen]\nconnections = 3",
+            "kldtrace.toml:2:15: connections in [listen] must be a whole number from 4 to 4096, not 3",
         ),
     ] {
         assert_eq!(parse(text), Err(message.to_owned()), "{text}");

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use kldtrace_exporters::tls;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Config;
@@ -24,8 +25,37 @@ pub async fn metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address} (is another kldtrace running? see [listen] address)")
     })?;
-    tracing::info!(%address, "serving /metrics and /healthz");
+    let tls = config.listen.tls_certificate.is_some();
+    if !tls && !address.ip().is_loopback() {
+        tracing::warn!(%address, "/metrics is there for everybody who reaches this address (see tls_certificate in [listen])");
+    }
+    tracing::info!(%address, tls, "serving /metrics and /healthz");
     Ok(Some(listener))
+}
+
+/// TLS for the same; `None`: the configuration wants none.
+pub fn tls(config: &Config) -> anyhow::Result<Option<tls::Server>> {
+    let listen = &config.listen;
+    let (Some(certificate), Some(key)) = (&listen.tls_certificate, &listen.tls_key) else {
+        return Ok(None);
+    };
+    let pair = tls::Pair {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    let names = listen.tls_client_names.clone();
+    let server = tls::Server::new(pair, listen.tls_client_ca.clone(), names, &["http/1.1"])
+        .context("no TLS for [listen] address")?;
+    let open = fs::metadata(key).is_ok_and(|key| key.permissions().mode() & 0o007 != 0);
+    if open {
+        tracing::warn!(key = %key.display(), "every user of this node may use the key (chmod 640)");
+    }
+    tracing::info!(
+        provider = tls::PROVIDER,
+        clients = listen.tls_client_ca.is_some(),
+        "TLS 1.3"
+    );
+    Ok(Some(server))
 }
 
 /// The listening socket; its path is removed when dropped.

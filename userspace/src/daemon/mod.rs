@@ -5,6 +5,8 @@ mod api;
 pub use api::WINDOW as DOCTOR_WINDOW;
 mod http;
 mod listen;
+mod renew;
+mod serve;
 mod told;
 
 use std::{
@@ -14,7 +16,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::Router;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -22,7 +23,16 @@ use tokio::{
 };
 
 use self::told::Told;
-use crate::{config::Config, kernel::loader::Availability, selection, signals::reader::Reader};
+use crate::{
+    config::Config,
+    fleet::Fleet,
+    kernel::loader::Availability,
+    selection,
+    signals::{
+        reader::Reader,
+        serving::{Listener, Serving},
+    },
+};
 
 /// The reader, shared by those who ask. It is replaced on reload.
 #[derive(Clone)]
@@ -64,26 +74,30 @@ pub fn run(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
 async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     // Before anything is attached: a port in use must not cost an attach.
     let metrics = listen::metrics(&config).await?;
+    let tls = listen::tls(&config)?.map(Arc::new);
     let socket = listen::socket(&config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let shared = Shared(Arc::new(Mutex::new(start(&config)?)));
+    let counts = |name| Arc::new(Listener::new(name, config.listen.connections));
+    let (for_scrapes, for_tool) = (counts("metrics"), counts("socket"));
+    let serving = Arc::new(Serving {
+        listeners: vec![for_scrapes.clone(), for_tool.clone()],
+        certificates: renew::certificates(tls.as_ref()),
+    });
+    let shared = Shared(Arc::new(Mutex::new(start(&config, &serving)?)));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(listener) = metrics {
-        tasks.spawn(answer(
-            listener,
-            http::router(shared.clone()),
-            stopped.clone(),
-        ));
+        let router = http::router(shared.clone(), Fleet::new(&config));
+        let stopped = stopped.clone();
+        tasks.spawn(serve::serve(listener, tls, router, for_scrapes, stopped));
     }
-    tasks.spawn(answer(
-        socket.listener,
-        api::router(shared.clone()),
-        stopped.clone(),
-    ));
+    let router = api::router(shared.clone());
+    let listener = socket.listener;
+    tasks.spawn(serve::serve(listener, None, router, for_tool, stopped));
+    let mut renewal = tokio::spawn(renew::follow(serving.clone()));
     let told = Arc::new(Mutex::new(Told::default()));
     let mut events = tokio::spawn(drain(shared.clone(), told.clone()));
     let mut statistics = tokio::spawn(sample_costs(shared.clone()));
@@ -96,18 +110,19 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             _ = hangup.recv() => {
                 // The old ring buffer goes with the old reader.
                 events.abort();
-                config = reload(config, path.as_deref(), &shared).await;
+                config = reload(config, path.as_deref(), &shared, &serving).await;
                 events = tokio::spawn(drain(shared.clone(), told.clone()));
             }
             Some(ended) = tasks.join_next() => {
-                let result: anyhow::Result<()> = ended?;
-                result.context("a listener ended")?;
+                ended.context("a listener ended")?;
             }
         }
     }
     tracing::info!("stopping");
     events.abort();
     statistics.abort();
+    renewal.abort();
+    let _ = (&mut renewal).await;
     let _ = (&mut events).await;
     let _ = (&mut statistics).await;
     // Before the listener closes: then a successor may have its socket there,
@@ -125,32 +140,14 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers on one listener until told to stop.
-async fn answer<L>(
-    listener: L,
-    router: Router,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<()>
-where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-{
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move {
-            // A closed channel is the end as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        })
-        .await?;
-    Ok(())
-}
-
-fn start(config: &Config) -> anyhow::Result<Reader> {
+fn start(config: &Config, serving: &Arc<Serving>) -> anyhow::Result<Reader> {
     let mut reader = Reader::attach(
         &selection::signals(config),
         &selection::options(config),
         config.limits.series_per_family as usize,
     )?;
     reader.set_node(&config.node_name());
+    reader.set_serving(serving.clone());
     reader.keep_events(usize::try_from(config.limits.events)?);
     for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) = is {
@@ -171,7 +168,12 @@ fn start(config: &Config) -> anyhow::Result<Reader> {
 
 /// Takes the configuration anew. A bad one changes nothing. Listeners stay as
 /// they are: they change with a restart.
-async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
+async fn reload(
+    old: Config,
+    path: Option<&Path>,
+    shared: &Shared,
+    serving: &Arc<Serving>,
+) -> Config {
     let Some(path) = path else {
         tracing::info!("no configuration file to read again");
         return old;
@@ -201,11 +203,12 @@ async fn reload(old: Config, path: Option<&Path>, shared: &Shared) -> Config {
         return old;
     }
     let fresh = new.clone();
+    let serving = serving.clone();
     // The new probes are attached before the old are let go: no gap. The
     // counters begin anew, as after a restart.
     let replaced = shared
         .with(move |reader| {
-            let new = start(&fresh)?;
+            let new = start(&fresh, &serving)?;
             let old = std::mem::replace(reader, new);
             reader.follow_events(old);
             anyhow::Ok(())

@@ -113,6 +113,11 @@ impl Store {
         self.events.iter().filter(move |event| event.id > after)
     }
 
+    /// All that are kept, the newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().rev()
+    }
+
     /// How many came after the one of this number and are no longer kept.
     pub fn forgotten(&self, after: u64) -> u64 {
         let oldest = self.events.front().map_or(self.newest + 1, |one| one.id);

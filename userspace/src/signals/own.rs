@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use kldtrace_abi::histogram::Histogram;
 
+use super::serving::{CertificateState, ListenerState};
 use crate::collect::listen::Listening;
 
 /// The state of one program.
@@ -65,6 +66,10 @@ pub struct Facts {
     pub listen_overflows: u64,
     /// Drops of listening sockets, by unit, interface and family.
     pub listening: BTreeMap<Listening, u64>,
+    /// The daemon's listeners.
+    pub listeners: Vec<ListenerState>,
+    /// The daemon's certificates.
+    pub certificates: Vec<CertificateState>,
 }
 
 /// CPU time of this process, user and system (getrusage(2)).

@@ -12,7 +12,9 @@ use std::{
 use kldtrace_abi::histogram::Histogram;
 use kldtrace_exporters::model::{Event, Family};
 
-use super::{events::Store, families::from_facts, module::Slot, node::Node, own};
+use super::{
+    events::Store, exemplars, families::from_facts, module::Slot, node::Node, own, serving::Serving,
+};
 use crate::{
     catalogue::{Numbers, Signal},
     kernel::{
@@ -34,6 +36,7 @@ pub struct Reader {
     name: Arc<str>,
     scrapes: Box<Histogram>,
     kernel: Arc<str>,
+    serving: Arc<Serving>,
 }
 
 impl Reader {
@@ -66,6 +69,7 @@ impl Reader {
             name: "".into(),
             scrapes: Box::new(Histogram::EMPTY),
             kernel: own::kernel_release(),
+            serving: Arc::default(),
         })
     }
 
@@ -161,6 +165,11 @@ impl Reader {
         self.name = node.into();
     }
 
+    /// The listeners and certificates to tell of.
+    pub fn set_serving(&mut self, serving: Arc<Serving>) {
+        self.serving = serving;
+    }
+
     /// Time that a scrape took.
     pub fn scraped(&mut self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -195,6 +204,7 @@ impl Reader {
                 _ => None,
             }));
         }
+        exemplars::attach(&mut families, &self.events);
         Ok(families)
     }
 }

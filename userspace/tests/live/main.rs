@@ -4,12 +4,15 @@
 //! They need root and run one after the other (`--test-threads=1`): they
 //! measure the machine that they run on.
 
+#[path = "../../../exporters/tests/tls/authority.rs"]
+mod authority;
 mod block;
 mod btf;
 mod common;
 mod compared;
 mod daemon;
 mod disk;
+mod export;
 mod faults;
 mod growth;
 mod held;
@@ -19,5 +22,7 @@ mod net;
 mod own;
 mod prometheus;
 mod sched;
+mod serving;
 mod tcp;
+mod tls;
 mod tool;

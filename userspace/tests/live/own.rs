@@ -133,6 +133,7 @@ fn the_process_is_as_proc_has_it() {
     let (node, kernel) = uname.trim().split_once(' ').unwrap();
     let labels = [("kernel", kernel), ("node", node)];
     assert_eq!(families.integer("kldtrace_build_info", &labels), 1);
+    assert_eq!(families.integer("target_info", &labels), 1);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::{
 const DEVICE: &str = "kldtrace_block_device_latency_seconds";
 
 /// A Prometheus with native histograms; ends with this value.
-struct Prometheus {
+pub struct Prometheus {
     child: Child,
     port: u16,
     folder: tempfile::TempDir,
@@ -28,12 +28,21 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(target: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = format!(
+        Self::with(&format!(
             "global: {{scrape_interval: 1s}}\n\
              scrape_configs: [{{job_name: kldtrace, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]\n"
-        );
+        ))
+    }
+
+    /// One with this configuration.
+    pub fn with(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+        Self::in_folder(folder)
+    }
+
+    /// One whose configuration is in a folder.
+    pub fn in_folder(folder: tempfile::TempDir) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let port = free_port();
         let child = Command::new("prometheus")
@@ -52,7 +61,7 @@ impl Prometheus {
         }
     }
 
-    fn query(&self, query: &str) -> Vec<Value> {
+    pub fn query(&self, query: &str) -> Vec<Value> {
         let mut path = "/api/v1/query?query=".to_owned();
         for byte in query.bytes() {
             write!(path, "%{byte:02x}").unwrap();
@@ -65,7 +74,7 @@ impl Prometheus {
         }
     }
 
-    fn one(&self, query: &str) -> Value {
+    pub fn one(&self, query: &str) -> Value {
         let mut samples = self.query(query);
         assert_eq!(samples.len(), 1, "{query}: {samples:?}");
         samples.remove(0)
@@ -76,7 +85,7 @@ impl Prometheus {
     }
 
     /// Waits for a sample of the series that was taken after this moment.
-    fn wait_for_news(&self, series: &str) {
+    pub fn wait_for_news(&self, series: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         wait_for(&format!("a scrape of {series}"), || {
             let when = self.query(&format!("timestamp({series})"));

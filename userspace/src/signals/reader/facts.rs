@@ -46,6 +46,8 @@ impl Reader {
             node: self.name.clone(),
             listen_overflows,
             listening,
+            listeners: self.serving.listeners(),
+            certificates: self.serving.certificates(),
         })
     }
 

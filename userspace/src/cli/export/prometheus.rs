@@ -1,0 +1,164 @@
+//! `kldtrace export prometheus`: a configuration to start Prometheus with.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::{config::Config, fleet::Fleet, selection};
+
+/// Where Prometheus finds its scrape configuration.
+const CONFIGURATION: &str = "prometheus.yml";
+/// Where that finds the nodes; Prometheus sees when it changes.
+const TARGETS: &str = "kldtrace-targets.json";
+
+/// Arguments of `kldtrace export prometheus`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kldtrace export prometheus /etc/prometheus --config /etc/kldtrace.toml \\
+      --ca ca.pem --certificate prometheus.pem --key prometheus.key
+  kldtrace export prometheus . --discover https://node-1.example:9750/targets
+  promtool check config prometheus.yml")]
+pub struct Arguments {
+    /// Folder to write prometheus.yml and kldtrace-targets.json to
+    dir: PathBuf,
+    /// Configuration with [fleet] nodes and, for TLS, [listen] tls_certificate
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Have Prometheus ask there for the nodes, in place of reading a file
+    #[arg(long, value_name = "URL")]
+    discover: Option<String>,
+    /// Authority of the nodes' certificates, as Prometheus finds it
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Certificate that Prometheus shows
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// Time between scrapes, as Prometheus writes it
+    #[arg(long, value_name = "TIME", default_value = "15s")]
+    interval: String,
+    /// Write over files that are there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Writes both files.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = match &arguments.config {
+        Some(path) => Config::load(path, selection::names())?,
+        None => Config::default(),
+    };
+    let fleet = Fleet::new(&config);
+    if arguments.discover.is_none() && fleet.is_empty() {
+        bail!("no node to scrape: name them under [fleet.nodes], or use --discover URL");
+    }
+    let secured = fleet.tls();
+    if secured && arguments.ca.is_none() {
+        bail!("the nodes speak TLS: say with --ca FILE whom Prometheus is to trust");
+    }
+    if secured && config.listen.tls_client_ca.is_some() && arguments.certificate.is_none() {
+        bail!("the nodes ask for a certificate: say which with --certificate FILE --key FILE");
+    }
+    if !is_time(&arguments.interval) {
+        bail!(
+            "--interval must be a time such as 15s or 1m, not {:?}",
+            arguments.interval
+        );
+    }
+    fs::create_dir_all(&arguments.dir)
+        .with_context(|| format!("cannot make {}", arguments.dir.display()))?;
+    let mut files = vec![(CONFIGURATION, configuration(arguments, secured))];
+    if arguments.discover.is_none() {
+        let targets = serde_json::to_string_pretty(&fleet.targets())?;
+        files.push((TARGETS, targets + "\n"));
+    }
+    let written = |name: &str| arguments.dir.join(name);
+    // None is written if one would be lost.
+    for (name, _) in &files {
+        let path = written(name);
+        if path.exists() && !arguments.force {
+            bail!(
+                "{} is there already (--force writes over it)",
+                path.display()
+            );
+        }
+    }
+    for (name, text) in &files {
+        let path = written(name);
+        replace(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether Prometheus reads it as a duration of one unit.
+fn is_time(text: &str) -> bool {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let unit = &text[number.len()..];
+    number.parse::<u32>().is_ok_and(|number| number > 0)
+        && ["ms", "s", "m", "h", "d"].contains(&unit)
+}
+
+/// Prometheus may read at any moment: it sees the old or the new.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(new, path)
+}
+
+fn configuration(arguments: &Arguments, secured: bool) -> String {
+    let mut text = format!(
+        "# Written by kldtrace {} (kldtrace export prometheus).\n\
+         # Start Prometheus with --enable-feature=native-histograms,exemplar-storage\n\
+         # to have all buckets, and the events that belong to slow operations.\n\
+         global:\n  scrape_interval: {interval}\n\
+         scrape_configs:\n  - job_name: kldtrace\n",
+        env!("CARGO_PKG_VERSION"),
+        interval = arguments.interval,
+    );
+    // JSON's strings are YAML's as well, whatever a name has in it.
+    let quoted = |text: &dyn std::fmt::Display| serde_json::Value::from(text.to_string());
+    if secured || arguments.ca.is_some() || arguments.certificate.is_some() {
+        text.push_str("    scheme: https\n");
+    }
+    let tls = |indent: &str| {
+        let files = [
+            ("ca_file", &arguments.ca),
+            ("cert_file", &arguments.certificate),
+            ("key_file", &arguments.key),
+        ];
+        if files.iter().all(|(_, file)| file.is_none()) {
+            return String::new();
+        }
+        let mut text = format!("{indent}tls_config:\n{indent}  min_version: TLS13\n");
+        for (name, file) in files {
+            if let Some(file) = file {
+                let _ = writeln!(text, "{indent}  {name}: {}", quoted(&file.display()));
+            }
+        }
+        text
+    };
+    text.push_str(&tls("    "));
+    match &arguments.discover {
+        Some(url) => {
+            let _ = writeln!(text, "    http_sd_configs:\n      - url: {}", quoted(url));
+            text.push_str(&tls("        "));
+        }
+        None => {
+            let _ = writeln!(
+                text,
+                "    file_sd_configs:\n      - files: [{}]",
+                quoted(&TARGETS)
+            );
+        }
+    }
+    text
+}
