@@ -1,4 +1,4 @@
-//! What the daemon's listeners and certificates have come to.
+//! What the daemon's listeners, certificates and collectors have come to.
 
 use kldtrace_exporters::model::{Kind, Unit};
 
@@ -121,6 +121,44 @@ pub(super) const SIGNALS: &[Signal] = &[
         numbers: Numbers::Facts(|facts, emit| {
             for certificate in &facts.certificates {
                 emit.integer(&[certificate.purpose], certificate.failures);
+            }
+        }),
+    },
+    Signal {
+        name: "self.collector_answers",
+        subject: Subject::Own,
+        metric: "kldtrace_collector_answers",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "Whether a collector answered before [limits] scrape_deadline; its series are missing where it did not.",
+        labels: &["collector"],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: "userspace/src/signals/collector.rs",
+        numbers: Numbers::Facts(|facts, emit| {
+            for collector in &facts.collectors {
+                emit.integer(&[collector.name], u64::from(collector.answers));
+            }
+        }),
+    },
+    Signal {
+        name: "self.collector_left_out",
+        subject: Subject::Own,
+        metric: "kldtrace_collector_left_out",
+        kind: Kind::Counter,
+        unit: Unit::None,
+        help: "Readings that went on without a collector, as it had not answered in time.",
+        labels: &["collector"],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: "userspace/src/signals/collector.rs",
+        numbers: Numbers::Facts(|facts, emit| {
+            for collector in &facts.collectors {
+                emit.integer(&[collector.name], collector.left_out);
             }
         }),
     },

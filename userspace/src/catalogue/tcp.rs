@@ -232,7 +232,11 @@ pub(super) const SIGNALS: &[Signal] = &[
         switch: None,
         cost: Cost::Read,
         source: "net/ipv4/proc.c: LINUX_MIB_LISTENOVERFLOWS",
-        numbers: Numbers::Facts(|facts, emit| emit.integer(&[], facts.listen_overflows)),
+        numbers: Numbers::Facts(|facts, emit| {
+            if let Some(listened) = &facts.listened {
+                emit.integer(&[], listened.overflows);
+            }
+        }),
     },
     Signal {
         name: "tcp.listen_drops",
@@ -248,7 +252,8 @@ pub(super) const SIGNALS: &[Signal] = &[
         cost: Cost::Read,
         source: "net/ipv4/inet_diag.c: SK_MEMINFO_DROPS; net/ipv4/tcp_ipv4.c: tcp_listendrop",
         numbers: Numbers::Facts(|facts, emit| {
-            for (socket, drops) in &facts.listening {
+            let drops = facts.listened.iter().flat_map(|listened| &listened.drops);
+            for (socket, drops) in drops {
                 emit.integer(&[&socket.unit, &socket.interface, socket.family], *drops);
             }
         }),

@@ -323,6 +323,17 @@ pub(super) fn slow(input: &Input<'_>) -> Result<Duration, Fault> {
     Err(fault(input.value, message))
 }
 
+/// The time that a scrape waits.
+pub(super) fn deadline(input: &Input<'_>) -> Result<Duration, Fault> {
+    let text = text(input.value, "a time such as \"5s\"")?;
+    let time = units::duration(text).map_err(|message| fault(input.value, message))?;
+    if (Duration::from_millis(100)..=Duration::from_mins(1)).contains(&time) {
+        return Ok(time);
+    }
+    let message = format!("must be a time from 100ms to 1m, not {text:?}");
+    Err(fault(input.value, message))
+}
+
 /// "auto" or a size.
 pub(super) fn map_memory(input: &Input<'_>) -> Result<MapMemory, Fault> {
     if input.value.get_ref().as_str() == Some("auto") {

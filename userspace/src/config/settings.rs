@@ -169,6 +169,10 @@ settings! {
         /// Buffer for events between kernel and daemon: a power of two,
         /// 64KiB to 64MiB.
         event_buffer: u64 = r#""1MiB""# by read::event_buffer,
+        /// Time that a scrape waits for a collector, 100ms to 1m; one that does
+        /// not answer by then is left out, and kldtrace_collector_answers says
+        /// so. A scraper that says how long it waits gets three quarters of it.
+        scrape_deadline: Duration = r#""5s""# by read::deadline,
         /// Events that the daemon keeps for `kldtrace events`, 10 to 100000;
         /// the oldest go first.
         events: u64 = "1000" by read::integer::<10, 100_000>,

@@ -70,6 +70,7 @@ fn reads_every_key() {
         map_memory = "1.5GiB"
         series_per_family = 10_000
         event_buffer = "512 KiB"
+        scrape_deadline = "250ms"
         [log]
         level = "debug"
         format = "json"
@@ -107,6 +108,7 @@ fn reads_every_key() {
     assert_eq!(config.limits.map_memory, MapMemory::Bytes(3 << 29));
     assert_eq!(config.limits.series_per_family, 10_000);
     assert_eq!(config.limits.event_buffer, 512 << 10);
+    assert_eq!(config.limits.scrape_deadline.as_millis(), 250);
     assert_eq!(config.log.level, Level::Debug);
     assert_eq!(config.log.format, LogFormat::Json);
     assert!(config.log.probes);
@@ -165,6 +167,10 @@ fn errors_name_place_key_and_remedy() {
         (
             "[limits]\nseries_per_family = \"many\"",
             r#"kldtrace.toml:2:21: series_per_family in [limits] must be a whole number from 10 to 100000, not "many""#,
+        ),
+        (
+            "[limits]\nscrape_deadline = \"2m\"",
+            r#"kldtrace.toml:2:19: scrape_deadline in [limits] must be a time from 100ms to 1m, not "2m""#,
         ),
         (
             "[limits]\nseries_per_family = 9",

@@ -112,3 +112,52 @@ async fn doctor(State(shared): State<Shared>) -> Result<Json<Report>, Failure> {
         .await;
     report.map(Json).map_err(|error| failure(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Uri;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn since(query: &str) -> Option<Since> {
+        let uri: Uri = format!("/v1/events?{query}").parse().ok()?;
+        Query::<Since>::try_from_uri(&uri).ok().map(|query| query.0)
+    }
+
+    #[test]
+    fn queries_are_read_as_written() {
+        let query = since("subject=zfs&after=18446744073709551615&limit=0").unwrap();
+        assert_eq!(query.subject.as_deref(), Some("zfs"));
+        assert_eq!((query.after, query.limit), (Some(u64::MAX), Some(0)));
+        for refused in [
+            "after=-1",
+            "after=18446744073709551616",
+            "limit=x",
+            "after=1&after=2",
+        ] {
+            assert!(since(refused).is_none(), "{refused}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_it_panic(
+            query in r"((subject|after|limit|x)?=?[-+%&=0-9a-zA-Z./?]{0,12}&?){0,6}",
+        ) {
+            let _ = since(&query);
+            if let Ok(uri) = format!("/v1/families?{query}").parse::<Uri>() {
+                let _ = Query::<Which>::try_from_uri(&uri);
+            }
+        }
+
+        #[test]
+        fn a_subject_comes_back_whatever_it_is(subject: String, after: u64) {
+            let bytes = subject.bytes().map(|byte| format!("%{byte:02X}"));
+            let escaped: String = bytes.collect();
+            let read = since(&format!("after={after}&subject={escaped}")).unwrap();
+            prop_assert_eq!(read.subject, Some(subject));
+            prop_assert_eq!(read.after, Some(after));
+        }
+    }
+}

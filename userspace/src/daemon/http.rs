@@ -1,6 +1,9 @@
 //! What scrapers are answered: `/metrics`, `/healthz`, `/targets`.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -61,10 +64,11 @@ async fn targets(State(fleet): State<Arc<Fleet>>) -> Json<Vec<TargetGroup>> {
 async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let format = prometheus::negotiate(list(&headers, &header::ACCEPT).as_deref());
     let encoding = Encoding::negotiate(list(&headers, &header::ACCEPT_ENCODING).as_deref());
+    let patience = patience(headers.get(&TIMEOUT));
     let body = shared
         .with(move |reader| {
             let began = Instant::now();
-            let families = reader.families(|_| true)?;
+            let families = reader.families_within(patience, |_| true)?;
             let body = prometheus::encode(format, &families);
             let compressed = encoding.compress(&body);
             reader.scraped(began.elapsed());
@@ -90,6 +94,20 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     response
 }
 
+/// Prometheus says with each scrape how many seconds it will wait for it.
+const TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
+/// How long collectors have: three quarters of what the scraper waits, so that
+/// the rest is there in time. What cannot be understood limits nothing.
+fn patience(header: Option<&HeaderValue>) -> Duration {
+    let seconds = header
+        .and_then(|seconds| seconds.to_str().ok())
+        .and_then(|seconds| seconds.trim().parse::<f64>().ok())
+        .filter(|seconds| *seconds > 0.0);
+    let patience = seconds.and_then(|s| Duration::try_from_secs_f64(s * 0.75).ok());
+    patience.unwrap_or(Duration::MAX)
+}
+
 /// A header that is a list, which may stand on several lines (RFC 9110, 5.3).
 fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines = headers.get_all(name).iter();
@@ -100,4 +118,46 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 fn unavailable(error: &anyhow::Error) -> Response {
     tracing::error!(error = format!("{error:#}"), "cannot read the probes");
     (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(text: &str) -> Duration {
+        patience(HeaderValue::from_str(text).ok().as_ref())
+    }
+
+    #[test]
+    fn a_scraper_gets_most_of_the_time_that_it_waits() {
+        assert_eq!(of("10"), Duration::from_millis(7500));
+        assert_eq!(of(" 0.200000 "), Duration::from_millis(150));
+        for nothing in ["", "0", "-1", "nan", "inf", "1e999", "1e300", "ten"] {
+            assert_eq!(of(nothing), Duration::MAX, "{nothing}");
+        }
+        assert_eq!(patience(None), Duration::MAX);
+    }
+
+    #[test]
+    fn lists_may_stand_on_several_lines() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(list(&headers, &header::ACCEPT), None);
+        for line in ["text/plain", "a/b;q=0.1"] {
+            headers.append(header::ACCEPT, HeaderValue::from_static(line));
+        }
+        let odd = HeaderValue::from_bytes(b"\xff").unwrap();
+        headers.append(header::ACCEPT, odd);
+        let list = list(&headers, &header::ACCEPT);
+        assert_eq!(list.as_deref(), Some("text/plain,a/b;q=0.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_timeout_makes_it_panic(bytes: Vec<u8>, number: f64) {
+            patience(HeaderValue::from_bytes(&bytes).ok().as_ref());
+            of(&number.to_string());
+        }
+    }
 }

@@ -148,6 +148,7 @@ fn start(config: &Config, serving: &Arc<Serving>) -> anyhow::Result<Reader> {
     )?;
     reader.set_node(&config.node_name());
     reader.set_serving(serving.clone());
+    reader.set_patience(config.limits.scrape_deadline);
     reader.keep_events(usize::try_from(config.limits.events)?);
     for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) = is {

@@ -24,13 +24,14 @@ pub const UNKNOWN: &str = "unknown";
 /// `kernfs_create_root` gives).
 const ROOT: u64 = 1;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     unit: Arc<str>,
     removed: bool,
 }
 
 /// The names of all cgroups, living and lately gone.
+#[derive(Clone)]
 pub struct Cgroups {
     root: Option<PathBuf>,
     /// Whether the whole hierarchy is in sight: not so without a mount of v2,

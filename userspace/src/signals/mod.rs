@@ -2,6 +2,7 @@
 
 pub mod cgroups;
 mod clock;
+mod collector;
 pub mod devices;
 pub mod events;
 mod exemplars;
@@ -15,6 +16,7 @@ pub mod serving;
 pub mod slots;
 pub mod table;
 pub mod wireguard;
+mod worker;
 pub mod zfs;
 
 use crate::kernel::loader::Options;

@@ -103,7 +103,7 @@ impl Slot {
         slot
     }
 
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.module.object().name
     }
 
@@ -176,21 +176,18 @@ impl Slot {
         wanted.map(withheld).collect()
     }
 
-    /// The families of those of its signals that are available and picked.
-    pub(super) fn families(
-        &mut self,
-        picked: impl Fn(&Signal) -> bool,
-    ) -> anyhow::Result<Vec<Family>> {
-        let signals: Vec<_> = self
-            .signals()
-            .into_iter()
+    /// Those of its signals that are available and picked.
+    pub(super) fn available(&self, picked: impl Fn(&Signal) -> bool) -> Vec<&'static Signal> {
+        let signals = self.signals().into_iter();
+        let signals = signals
             .filter(|(signal, is)| *is == Availability::Available && picked(signal))
-            .map(|(signal, _)| signal)
-            .collect();
-        if signals.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.module.families(&signals)
+            .map(|(signal, _)| signal);
+        signals.collect()
+    }
+
+    /// The families of these, which are available.
+    pub(super) fn families(&mut self, signals: &[&'static Signal]) -> anyhow::Result<Vec<Family>> {
+        self.module.families(signals)
     }
 }
 

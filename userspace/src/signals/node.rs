@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
+    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -23,8 +24,9 @@ use super::{
     devices::{Devices, interface},
     families::from_accounts,
     maps::{AccountMap, Maps, Sum},
-    own::MapState,
+    own::{CollectorState, Listened, MapState},
     table::{Entry, OTHER_LABEL, Table},
+    worker::Worker,
 };
 use crate::{
     catalogue::{Numbers, Signal},
@@ -49,9 +51,12 @@ pub(super) struct Node {
     loaded: Loaded,
     maps: Maps,
     events: RingBuf<MapData>,
-    cgroups: Cgroups,
+    /// Shared with those that name events meanwhile: whoever changes it while
+    /// one of them still reads gets a copy.
+    cgroups: Arc<Cgroups>,
     devices: Devices,
-    listeners: Listeners,
+    listeners: Worker<Listeners, Listened>,
+    listen_failures: u64,
     sched: Table<Arc<str>, Sched>,
     tcp: Table<TcpLabels, Tcp>,
     block: Table<BlockLabels, Block>,
@@ -89,9 +94,11 @@ impl Node {
         Ok(Self {
             maps,
             events: events.try_into()?,
-            cgroups,
+            cgroups: Arc::new(cgroups),
             devices: Devices::default(),
-            listeners: Listeners::new(),
+            listeners: Worker::new("listeners", Listeners::new())
+                .context("no thread for a collector")?,
+            listen_failures: 0,
             sched: Table::new(series, other.clone()),
             tcp: Table::new(series, (other.clone(), "".into(), "")),
             block: Table::new(series, (other, Op::Other.as_str())),
@@ -121,7 +128,7 @@ impl Node {
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
         self.loaded.flush_diagnostics();
         while let Some(event) = self.events.next() {
-            if let Some(removed) = self.cgroups.event(&event) {
+            if let Some(removed) = Arc::make_mut(&mut self.cgroups).event(&event) {
                 self.removed += 1;
                 let unit = unit(&self.cgroups, removed).0;
                 if let Some(account) = self.maps.sched.retire(removed)? {
@@ -152,7 +159,7 @@ impl Node {
     }
 
     fn rescan(&mut self) -> anyhow::Result<()> {
-        self.cgroups.rescan();
+        Arc::make_mut(&mut self.cgroups).rescan();
         Ok(self.maps.sched.assign(self.cgroups.living())?)
     }
 
@@ -213,21 +220,45 @@ impl Node {
             .collect())
     }
 
-    /// The name of a cgroup's unit.
-    pub(super) fn unit(&self, cgroup: u64) -> Arc<str> {
-        unit(&self.cgroups, cgroup).0
+    /// The names of cgroups.
+    pub(super) fn cgroups(&self) -> &Arc<Cgroups> {
+        &self.cgroups
     }
 
-    /// Reads the listening sockets of all network namespaces.
-    pub(super) fn listeners(&mut self) -> &Listeners {
-        let cgroups = &self.cgroups;
-        if let Err(error) = self.listeners.read(&|id| unit(cgroups, id).0) {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "cannot read listening sockets"
-            );
+    /// Begins to read the listening sockets of all network namespaces.
+    pub(super) fn begin_listening(&mut self) {
+        if let Some(late) = self.listeners.late() {
+            self.listen_failures = late.failures;
         }
-        &self.listeners
+        let cgroups = self.cgroups.clone();
+        self.listeners.start(move |listeners| {
+            if let Err(error) = listeners.read(&|id| unit(&cgroups, id).0) {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "cannot read listening sockets");
+            }
+            Listened {
+                overflows: listeners.overflows(),
+                drops: listeners.drops().clone(),
+                failures: listeners.failures(),
+            }
+        });
+    }
+
+    /// Waits for it; `None`: it is left out.
+    pub(super) fn finish_listening(&mut self, until: Instant) -> Option<Listened> {
+        let listened = self.listeners.finish(until)?;
+        self.listen_failures = listened.failures;
+        Some(listened)
+    }
+
+    /// Whether the reader of listening sockets answers.
+    pub(super) fn listening(&self) -> CollectorState {
+        self.listeners.state()
+    }
+
+    /// What could not be read of listening sockets, as it was last known.
+    pub(super) fn listen_failures(&self) -> u64 {
+        self.listen_failures
     }
 
     /// Losses in the kernel, by reason.
@@ -361,7 +392,8 @@ where
     }))
 }
 
-fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {
+/// The unit of a cgroup, and whether the cgroup is gone.
+pub(super) fn unit(cgroups: &Cgroups, id: u64) -> (Arc<str>, bool) {
     if id == OTHER {
         return (OTHER_LABEL.into(), false);
     }

@@ -34,6 +34,28 @@ pub struct MapState {
     pub memory: u64,
 }
 
+/// What was read of listening sockets, in all network namespaces.
+#[derive(Clone, Debug)]
+pub struct Listened {
+    /// Overflows of accept queues.
+    pub overflows: u64,
+    /// Drops, by unit, interface and family.
+    pub drops: BTreeMap<Listening, u64>,
+    /// What could not be read.
+    pub failures: u64,
+}
+
+/// A collector that is asked with a deadline.
+#[derive(Clone, Debug)]
+pub struct CollectorState {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it answered in time.
+    pub answers: bool,
+    /// How often it did not.
+    pub left_out: u64,
+}
+
 /// Everything that is read at once.
 pub struct Facts {
     /// Signals asked for, and whether they are measured.
@@ -62,14 +84,14 @@ pub struct Facts {
     pub kernel: Arc<str>,
     /// The node's name.
     pub node: Arc<str>,
-    /// Overflows of accept queues in all network namespaces.
-    pub listen_overflows: u64,
-    /// Drops of listening sockets, by unit, interface and family.
-    pub listening: BTreeMap<Listening, u64>,
+    /// Listening sockets; `None`: they were not read in time.
+    pub listened: Option<Listened>,
     /// The daemon's listeners.
     pub listeners: Vec<ListenerState>,
     /// The daemon's certificates.
     pub certificates: Vec<CertificateState>,
+    /// Collectors that may not answer.
+    pub collectors: Vec<CollectorState>,
 }
 
 /// CPU time of this process, user and system (getrusage(2)).

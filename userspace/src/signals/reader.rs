@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use kldtrace_abi::histogram::Histogram;
 use kldtrace_exporters::model::{Event, Family};
 
 use super::{
-    events::Store, exemplars, families::from_facts, module::Slot, node::Node, own, serving::Serving,
+    collector::Collector, events::Store, exemplars, families::from_facts, module::Slot, node::Node,
+    own, serving::Serving,
 };
 use crate::{
     catalogue::{Numbers, Signal},
@@ -25,11 +27,15 @@ use crate::{
 
 /// Events that are kept unless somebody says otherwise.
 const EVENTS: usize = 1000;
+/// How long a module is waited for unless somebody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads what the probes count.
 pub struct Reader {
     node: Node,
-    modules: Vec<Slot>,
+    modules: Vec<Collector>,
+    /// How long a reading waits for a module.
+    patience: Duration,
     events: Store,
     stats_time: Duration,
     stats_since: Option<Instant>,
@@ -61,8 +67,10 @@ impl Reader {
             node,
             modules: modules
                 .into_iter()
-                .map(|module| Slot::new(module, wanted, options))
-                .collect(),
+                .map(|module| Collector::new(Slot::new(module, wanted, options)))
+                .collect::<Result<_, _>>()
+                .context("no thread for a collector")?,
+            patience: PATIENCE,
             events: Store::new(EVENTS),
             stats_time: Duration::ZERO,
             stats_since: None,
@@ -76,14 +84,14 @@ impl Reader {
     /// What is loaded, an object after the other.
     pub fn loaded(&self) -> Vec<&Loaded> {
         let modules = self.modules.iter();
-        let modules = modules.filter_map(|slot| slot.module().loaded());
+        let modules = modules.filter_map(Collector::loaded);
         [self.node.loaded()].into_iter().chain(modules).collect()
     }
 
     /// What came of each signal that was asked for, in the catalogue's order.
     pub fn signals(&self) -> Vec<(&'static Signal, Availability)> {
         let mut signals = self.node.loaded().signals.clone();
-        signals.extend(self.modules.iter().flat_map(Slot::signals));
+        signals.extend(self.modules.iter().flat_map(Collector::signals));
         signals.sort_by_key(|(signal, _)| signal.subject);
         signals
     }
@@ -106,15 +114,26 @@ impl Reader {
     /// # Errors
     /// When the kernel refuses a map.
     pub fn drain(&mut self) -> anyhow::Result<()> {
+        self.drain_until(Instant::now() + self.patience)
+    }
+
+    fn drain_until(&mut self, until: Instant) -> anyhow::Result<()> {
+        for module in &mut self.modules {
+            module.begin_drain(self.node.cgroups());
+        }
         self.node.drain()?;
-        for slot in &mut self.modules {
-            slot.follow();
-            let node = &self.node;
-            for event in slot.drain(&|cgroup| node.unit(cgroup))? {
+        for module in &mut self.modules {
+            module.finish(until)?;
+            for event in module.take_events() {
                 self.events.push(event);
             }
         }
         Ok(())
+    }
+
+    /// Waits so long for a module, and then goes on without it.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The events that have come, as of the last [`Self::drain`].
@@ -142,7 +161,7 @@ impl Reader {
     /// the other.
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
         let modules = self.modules.iter();
-        let modules = modules.flat_map(|slot| slot.module().losses());
+        let modules = modules.flat_map(Collector::losses);
         let node = self.node.losses().unwrap_or_default();
         node.into_iter().chain(modules).collect()
     }
@@ -182,7 +201,21 @@ impl Reader {
     /// # Errors
     /// When the kernel refuses to hand out a map.
     pub fn families(&mut self, wanted: impl Fn(&Signal) -> bool) -> anyhow::Result<Vec<Family>> {
-        self.drain()?;
+        self.families_within(self.patience, wanted)
+    }
+
+    /// The same, with another limit for modules: one that does not answer by
+    /// then is left out, and counted.
+    ///
+    /// # Errors
+    /// As [`Self::families`].
+    pub fn families_within(
+        &mut self,
+        patience: Duration,
+        wanted: impl Fn(&Signal) -> bool,
+    ) -> anyhow::Result<Vec<Family>> {
+        let until = Instant::now() + patience.min(self.patience);
+        self.drain_until(until)?;
         let signals: Vec<&'static Signal> = self
             .node
             .loaded()
@@ -193,12 +226,18 @@ impl Reader {
             .collect();
         let own = |signal: &&&'static Signal| matches!(signal.numbers, Numbers::Facts(_));
         let facts = signals.iter().any(|signal| own(&signal));
-        let mut families = self.node.families(&signals, facts)?;
-        for slot in &mut self.modules {
-            families.extend(slot.families(&wanted)?);
+        for module in &mut self.modules {
+            module.begin_families(&wanted);
         }
         if facts {
-            let facts = self.facts()?;
+            self.node.begin_listening();
+        }
+        let mut families = self.node.families(&signals, facts)?;
+        for module in &mut self.modules {
+            families.extend(module.finish(until)?);
+        }
+        if facts {
+            let facts = self.facts(until)?;
             families.extend(signals.iter().filter_map(|signal| match signal.numbers {
                 Numbers::Facts(numbers) => Some(from_facts(signal, &facts, numbers)),
                 _ => None,

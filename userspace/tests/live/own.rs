@@ -136,6 +136,23 @@ fn the_process_is_as_proc_has_it() {
     assert_eq!(families.integer("target_info", &labels), 1);
 }
 
+/// That one which hangs is left out is shown with a module that hangs, in
+/// signals/collector.rs.
+#[test]
+fn collectors_answer() {
+    let Some(daemon) = Daemon::start("") else {
+        return;
+    };
+    assert_eq!(daemon.get("/metrics", "").0, 200);
+    let families = daemon.families("self");
+    for collector in ["listeners", "zfs", "wireguard"] {
+        let labels = [("collector", collector)];
+        let number = |metric| families.integer(metric, &labels);
+        assert_eq!(number("kldtrace_collector_answers"), 1, "{collector}");
+        assert_eq!(number("kldtrace_collector_left_out"), 0, "{collector}");
+    }
+}
+
 #[test]
 fn each_scrape_is_one_observation() {
     const SCRAPES: u64 = 7;

@@ -1,23 +1,25 @@
 //! What is read at once: our own state, and the kernel's counters.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Reader;
 use crate::{
     kernel::{loader::Availability, returns::Profile},
-    signals::own::{self, Facts, ProgramState},
+    signals::{
+        collector::Collector,
+        own::{self, Facts, ProgramState},
+    },
 };
 
 impl Reader {
-    pub(super) fn facts(&mut self) -> anyhow::Result<Facts> {
-        let listeners = self.node.listeners();
-        let (listen_overflows, listening) = (listeners.overflows(), listeners.drops().clone());
-        let mut losses = vec![("listen_read", listeners.failures())];
+    pub(super) fn facts(&mut self, until: Instant) -> anyhow::Result<Facts> {
+        let listened = self.node.finish_listening(until);
+        let listeners = self.node.listening();
+        let mut losses = vec![("listen_read", self.node.listen_failures())];
         losses.extend(self.node.losses()?);
         let mut maps = self.node.map_states()?;
         let mut folded = self.node.folded();
-        for slot in &self.modules {
-            let module = slot.module();
+        for module in &self.modules {
             losses.extend(module.losses());
             maps.extend(module.map_states());
             folded.extend(module.folded());
@@ -44,10 +46,15 @@ impl Reader {
             resident: own::process_resident(),
             kernel: self.kernel.clone(),
             node: self.name.clone(),
-            listen_overflows,
-            listening,
+            listened,
             listeners: self.serving.listeners(),
             certificates: self.serving.certificates(),
+            collectors: self
+                .modules
+                .iter()
+                .map(Collector::state)
+                .chain([listeners])
+                .collect(),
         })
     }
 
