@@ -44,6 +44,11 @@ enum Load {
         #[arg(long)]
         seconds: u64,
     },
+    /// Reads of 4 KiB that the file system's cache serves; prints the
+    /// nanoseconds that one takes.
+    CachedReads { file: PathBuf, count: u64 },
+    /// Appends of 4 KiB, each synced; prints the nanoseconds that one takes.
+    Fsyncs { file: PathBuf, count: u64 },
     /// Sleeps and wakes in one cgroup after the other.
     Wander { cgroups: Vec<PathBuf> },
 }
@@ -55,6 +60,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         Load::Pong => pong()?,
         Load::Block { seconds } => block(Duration::from_secs(*seconds))?,
         Load::Tcp { seconds } => tcp(Duration::from_secs(*seconds))?,
+        Load::CachedReads { file, count } => cached_reads(file, *count)?,
+        Load::Fsyncs { file, count } => fsyncs(file, *count)?,
         Load::Wander { cgroups } => wander(cgroups)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -175,6 +182,33 @@ fn echo(mut stream: &TcpStream) -> std::io::Result<()> {
         }
         stream.write_all(&buffer[..length])?;
     }
+}
+
+fn cached_reads(path: &Path, count: u64) -> Result<()> {
+    const BLOCKS: u64 = 256;
+    fs::write(path, vec![0x5a; 4096 * BLOCKS as usize]).context("cannot write the file")?;
+    let file = File::open(path)?;
+    each(count, |turn| {
+        Ok(file.read_exact_at(&mut [0; 4096], turn % BLOCKS * 4096)?)
+    })
+}
+
+fn fsyncs(path: &Path, count: u64) -> Result<()> {
+    let mut file = File::create(path).context("cannot make the file")?;
+    each(count, |_| {
+        file.write_all(&[0x5a; 4096])?;
+        Ok(file.sync_all()?)
+    })
+}
+
+/// Does `work` so often, and prints the nanoseconds that each took.
+fn each(count: u64, mut work: impl FnMut(u64) -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    for turn in 0..count {
+        work(turn)?;
+    }
+    println!("{}", start.elapsed().as_nanos() / u128::from(count.max(1)));
+    Ok(())
 }
 
 /// Leaves a few waits of every kind in each cgroup, and ends outside of them.

@@ -2,6 +2,7 @@
 //! kernels, under emulation. docs/src/guests.md tells more.
 
 mod apt;
+mod bench;
 mod build;
 mod buildroot;
 mod image;
@@ -27,12 +28,17 @@ use matrix::Cell;
 
 /// Options of `cargo xtask vm`.
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[command(after_help = "Examples:
   cargo xtask vm                           all scenarios in the first guest
   cargo xtask vm --kernel 6.1 --scenario zfs
   cargo xtask vm --scenario wireguard handshake
   cargo xtask vm --all                     the whole matrix
   cargo xtask vm --shell                   look around; exit ends the guest
+  cargo xtask vm --bench                   what probes cost, against bpftrace
   cargo xtask vm --exec 'zpool create p /dev/vda; kldtrace doctor'")]
 pub struct Args {
     /// Kernel release: see --list
@@ -54,6 +60,9 @@ pub struct Args {
     /// A shell command in the guest, in place of tests
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["all", "scenario"])]
     exec: Option<String>,
+    /// Measure what probes cost there, against bpftrace, in place of tests
+    #[arg(long, conflicts_with_all = ["all", "scenario", "shell", "exec"])]
+    bench: bool,
     /// A file to put into /host of the guest
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
@@ -78,10 +87,14 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    setup::prepare(Goal::Guest, "vm")?;
+    let goal = if args.bench { Goal::Bench } else { Goal::Guest };
+    setup::prepare(goal, "vm")?;
     let mut cells = matrix::pick(args.kernel.as_deref(), args.zfs.as_deref())?;
     if !args.all {
         cells.truncate(1);
+    }
+    if args.bench {
+        return measure(cells[0], args.limit);
     }
     if args.shell || args.exec.is_some() {
         return one_off(args, cells[0]);
@@ -122,6 +135,29 @@ pub fn first_guest() -> Result<Tests> {
 fn say(step: &str, outcome: &str, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
     eprintln!("vm: {step}: {outcome} ({seconds:.1} s)");
+}
+
+fn measure(cell: &Cell, limit: u64) -> Result<ExitCode> {
+    let parts = build::parts(cell)?;
+    let folder = initramfs::folder(cell.kernel)?;
+    let run = Run {
+        script: bench::SCRIPT.to_owned(),
+        programs: vec![kldtrace()?, std::env::current_exe()?],
+        tools: vec!["bpftrace".to_owned()],
+        ..Run::default()
+    };
+    let archive = initramfs::write(&parts, &run, &folder)?;
+    let mut lines = Vec::new();
+    let limit = Duration::from_secs(limit);
+    let status = qemu::run(&parts, &archive, &folder, limit, |line| {
+        println!("{line}");
+        lines.push(line.to_owned());
+    })?;
+    if status != 0 {
+        bail!("the guest ended with status {status}");
+    }
+    println!("\n{}", bench::table(cell, &lines)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
