@@ -7,6 +7,7 @@ mod reports;
 mod slow;
 mod taskqs;
 mod vdevs;
+mod words;
 mod zvols;
 
 use std::{
@@ -21,7 +22,7 @@ use aya::maps::{MapData, RingBuf};
 use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
-    zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, Stage, StageKey, Vdev, VdevKey},
+    zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, StageKey, Vdev, VdevKey},
     zfs_report::{ReportKey, Reports as ReportCount},
     zfs_taskq::TaskqKey,
     zvol::{Zvol, ZvolKey},
@@ -29,7 +30,13 @@ use kldtrace_abi::{
 use kldtrace_exporters::model::{Event, Family};
 
 use self::{
-    part::Part, reports::Reports, slow::Slow, taskqs::Taskqs, vdevs::VdevNames, zvols::Zvols,
+    part::Part,
+    reports::Reports,
+    slow::Slow,
+    taskqs::Taskqs,
+    vdevs::VdevNames,
+    words::{labels, op_word, other_name, priority_word, stage_word, type_word},
+    zvols::Zvols,
 };
 use super::{
     clock::Clock,
@@ -527,48 +534,4 @@ impl Module for Collector {
             + self.taskqs.folded();
         vec![("zfs", tables + parts)]
     }
-}
-
-fn other_name() -> Name {
-    Name {
-        pool: OTHER_LABEL.into(),
-        dataset: OTHER_LABEL.into(),
-    }
-}
-
-fn labels(name: &Name) -> [Arc<str>; 2] {
-    [name.pool.clone(), name.dataset.clone()]
-}
-
-fn op_word(op: u16) -> &'static str {
-    Op::ALL
-        .get(usize::from(op))
-        .map_or(OTHER_LABEL, |op| op.as_str())
-}
-
-fn stage_word(stage: u16) -> &'static str {
-    let stage = Stage::ALL.get(usize::from(stage));
-    stage.map_or(OTHER_LABEL, |stage| stage.as_str())
-}
-
-/// `enum zio_type` of include/sys/fs/zfs.h; flush was called ioctl before 2.3.
-fn type_word(kind: u32) -> &'static str {
-    const WORDS: [&str; 7] = ["null", "read", "write", "free", "claim", "flush", "trim"];
-    WORDS.get(kind as usize).unwrap_or(&OTHER_LABEL)
-}
-
-/// `enum zio_priority` of include/sys/zio_priority.h.
-fn priority_word(priority: u32) -> &'static str {
-    const WORDS: [&str; 9] = [
-        "sync_read",
-        "sync_write",
-        "async_read",
-        "async_write",
-        "scrub",
-        "removal",
-        "initializing",
-        "trim",
-        "rebuild",
-    ];
-    WORDS.get(priority as usize).unwrap_or(&OTHER_LABEL)
 }

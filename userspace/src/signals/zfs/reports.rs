@@ -9,7 +9,11 @@ use kldtrace_abi::{
 };
 use kldtrace_exporters::model::{Event, Field};
 
-use super::{part::Part, priority_word, type_word, vdevs::VdevNames};
+use super::{
+    part::Part,
+    vdevs::VdevNames,
+    words::{priority_word, type_word},
+};
 use crate::{
     signals::{clock::Clock, table::OTHER_LABEL},
     view::text,

@@ -9,7 +9,7 @@ use kldtrace_abi::{
     zvol::{Zvol, ZvolKey},
 };
 
-use super::{other_name, part::Part};
+use super::{part::Part, words::other_name};
 use crate::{
     collect::zfs::{datasets::Name, zvols::Zvols as Names},
     signals::table::OTHER_LABEL,
