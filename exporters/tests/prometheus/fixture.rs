@@ -42,7 +42,7 @@ pub fn histogram() -> Histogram {
     }
 }
 
-/// The newest first: two in the bucket up to 2^-10 s, one in that up to 2^-9 s,
+/// The newest first: two in the bucket up to 2^-10 s, one at the end of that up to 2^-9 s,
 /// and one beyond all. Their times ascend with their numbers, as Prometheus
 /// wants it.
 pub fn exemplars() -> Vec<Exemplar> {
@@ -54,7 +54,7 @@ pub fn exemplars() -> Vec<Exemplar> {
     vec![
         exemplar(9, 0.0009),
         exemplar(8, 2000.0),
-        exemplar(7, 0.0015),
+        exemplar(7, 2_f64.powi(-9)),
         exemplar(6, 2_f64.powi(-10)),
     ]
 }

@@ -177,7 +177,7 @@ fn exemplars_stand_where_each_format_has_them() {
         with,
         [
             r#"a_seconds_bucket{l="v",le="0.0009765625"} 33 # {event_id="9"} 0.0009 1700000009.123"#,
-            r#"a_seconds_bucket{l="v",le="0.001953125"} 43 # {event_id="7"} 0.0015 1700000007.123"#,
+            r#"a_seconds_bucket{l="v",le="0.001953125"} 43 # {event_id="7"} 0.001953125 1700000007.123"#,
             r#"a_seconds_bucket{l="v",le="+Inf"} 51 # {event_id="8"} 2000.0 1700000008.123"#,
         ]
     );
@@ -196,7 +196,12 @@ fn exemplars_stand_where_each_format_has_them() {
         (time.seconds - 1_700_000_000, one.value)
     };
     let native: Vec<_> = decoded.exemplars.iter().map(read).collect();
-    let all = [(9, 0.0009), (8, 2000.0), (7, 0.0015), (6, 0.000_976_562_5)];
+    let all = [
+        (9, 0.0009),
+        (8, 2000.0),
+        (7, 0.001_953_125),
+        (6, 0.000_976_562_5),
+    ];
     assert_eq!(native, all);
     let classic = decoded
         .bucket
@@ -207,7 +212,7 @@ fn exemplars_stand_where_each_format_has_them() {
         classic,
         [
             (2_f64.powi(-10), (9, 0.0009)),
-            (2_f64.powi(-9), (7, 0.0015))
+            (2_f64.powi(-9), (7, 0.001_953_125))
         ]
     );
 }

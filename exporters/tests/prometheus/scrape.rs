@@ -143,7 +143,7 @@ fn prometheus_stores_exemplars() {
         (
             "openmetrics",
             "_bucket",
-            vec![("9", 0.0009), ("7", 0.0015), ("8", 2000.0)],
+            vec![("9", 0.0009), ("7", 0.001_953_125), ("8", 2000.0)],
         ),
         // Prometheus 2.42 takes the exemplars of a native histogram bucket
         // after bucket, and of one series none that is older than the last.

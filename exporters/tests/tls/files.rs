@@ -124,6 +124,7 @@ fn the_first_of_a_chain_to_expire_counts() {
     let ca = Authority::new("ours");
     let mut issued = ca.issue(&["localhost"]);
     issued.certificate += &ca.issue_until(&["between"], 2098).certificate;
+    issued.certificate += &ca.issue(&["beyond"]).certificate;
     issued.write(path, "server");
     let state = server(path).unwrap().state();
     assert_eq!(state.not_after, Some(IN_2099 - 365 * 86_400));

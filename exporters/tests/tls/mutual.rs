@@ -1,7 +1,7 @@
 //! Who is let in, and whom we push to.
 
 use kldtrace_exporters::tls::{Follow as _, Refreshed, Server};
-use rustls::{ClientConfig, ProtocolVersion};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, client::Resumption};
 
 use crate::{
     authority::{Authority, Issued},
@@ -84,6 +84,22 @@ fn others_stay_outside() {
     let nobody = client(path, None).config(&[]);
     let said = meet(nobody, server(path, &[]).config(), "localhost").unwrap_err();
     assert!(said.contains("peer sent no certificates"), "{said}");
+}
+
+/// Who resumes a session does not show a certificate again.
+#[test]
+fn sessions_are_not_resumed() {
+    let scene = Scene::new();
+    scene.write(&scene.ca.issue(&["prom.example"]), "client");
+    let path = scene.folder.path();
+    let server = server(path, &[]);
+    // A client that would, if it were let.
+    let mut config = client(path, Some("client")).config(&[]);
+    config.resumption = Resumption::in_memory_sessions(8);
+    for _ in 0..3 {
+        let met = meet(config.clone(), server.config(), "localhost").unwrap();
+        assert_eq!(met.client.handshake_kind(), Some(HandshakeKind::Full));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What scrapers are answered: `/metrics`, `/healthz`, `/targets`.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -22,10 +22,10 @@ use crate::{
 };
 
 /// What is answered there.
-pub fn router(shared: Shared, fleet: Fleet) -> Router {
+pub fn router(shared: Shared, fleet: Arc<RwLock<Fleet>>) -> Router {
     let fleet = Router::new()
         .route("/targets", get(targets))
-        .with_state(Arc::new(fleet));
+        .with_state(fleet);
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -57,8 +57,13 @@ async fn health(State(shared): State<Shared>) -> Response {
 }
 
 /// For Prometheus' HTTP service discovery.
-async fn targets(State(fleet): State<Arc<Fleet>>) -> Json<Vec<TargetGroup>> {
-    Json(fleet.targets())
+async fn targets(State(fleet): State<Arc<RwLock<Fleet>>>) -> Json<Vec<TargetGroup>> {
+    Json(
+        fleet
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .targets(),
+    )
 }
 
 async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {

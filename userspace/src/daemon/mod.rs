@@ -11,7 +11,7 @@ mod told;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -86,11 +86,12 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         listeners: vec![for_scrapes.clone(), for_tool.clone()],
         certificates: renew::certificates(tls.as_ref()),
     });
+    let fleet = Arc::new(RwLock::new(Fleet::new(&config)));
     let shared = Shared(Arc::new(Mutex::new(start(&config, &serving)?)));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(listener) = metrics {
-        let router = http::router(shared.clone(), Fleet::new(&config));
+        let router = http::router(shared.clone(), fleet.clone());
         let stopped = stopped.clone();
         tasks.spawn(serve::serve(listener, tls, router, for_scrapes, stopped));
     }
@@ -110,7 +111,8 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             _ = hangup.recv() => {
                 // The old ring buffer goes with the old reader.
                 events.abort();
-                config = reload(config, path.as_deref(), &shared, &serving).await;
+                renew::now(&serving);
+                config = reload(config, path.as_deref(), &shared, &serving, &fleet).await;
                 events = tokio::spawn(drain(shared.clone(), told.clone()));
             }
             Some(ended) = tasks.join_next() => {
@@ -174,6 +176,7 @@ async fn reload(
     path: Option<&Path>,
     shared: &Shared,
     serving: &Arc<Serving>,
+    fleet: &RwLock<Fleet>,
 ) -> Config {
     let Some(path) = path else {
         tracing::info!("no configuration file to read again");
@@ -189,6 +192,7 @@ async fn reload(
     if (&new.listen, &new.log, &new.node) != (&old.listen, &old.log, &old.node) {
         tracing::warn!("changes of [listen], [log] and [node] take a restart");
     }
+    *fleet.write().unwrap_or_else(PoisonError::into_inner) = Fleet::new(&new);
     let probes = |config: &Config| {
         (
             config.signals.clone(),

@@ -38,6 +38,12 @@ pub(super) async fn follow(serving: Arc<Serving>) -> anyhow::Result<()> {
     }
 }
 
+/// Looks at the files without waiting for the next time.
+pub(super) fn now(serving: &Arc<Serving>) {
+    let serving = serving.clone();
+    tokio::task::spawn_blocking(move || serving.certificates.iter().for_each(look));
+}
+
 fn look(certificate: &Certificate) {
     let purpose = certificate.purpose;
     match certificate.files.refresh() {

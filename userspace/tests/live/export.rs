@@ -135,6 +135,28 @@ fn prometheus_finds_the_fleet() {
 }
 
 #[test]
+fn the_fleet_is_read_again() {
+    let Some(daemon) = Daemon::start("[signals]\nenable = [\"self.*\"]") else {
+        return;
+    };
+    let targets = || -> Value {
+        let (status, body) = daemon.get("/targets", "");
+        assert_eq!(status, 200);
+        serde_json::from_slice(&body).unwrap()
+    };
+    let own = format!("127.0.0.1:{}", daemon.port);
+    assert_eq!(targets()[0]["targets"][0], own);
+    daemon.configure(
+        "[signals]\nenable = [\"self.*\"]\n[fleet.nodes]\nb = \"10.0.0.2:9750\"\na = \"10.0.0.1:9750\"",
+    );
+    daemon.signal(libc::SIGHUP);
+    wait_for("the nodes", || {
+        targets()[0]["targets"][0] == "10.0.0.1:9750"
+    });
+    assert_eq!(targets()[1]["labels"]["node"], "b");
+}
+
+#[test]
 fn scrapes_are_compressed_as_asked() {
     if !installed("curl") {
         return;

@@ -223,6 +223,23 @@ fn tls_renews_under_connections() {
 }
 
 #[test]
+fn tls_that_never_comes_does_not_stop_a_scrape() {
+    let Some(it) = Secured::start("") else {
+        return;
+    };
+    let connect = || TcpStream::connect(("127.0.0.1", it.daemon.port)).unwrap();
+    let mut silent: Vec<_> = (0..300).map(|_| connect()).collect();
+    // The beginning of a handshake, and never its end.
+    for one in silent.iter_mut().step_by(2) {
+        let _ = one.write_all(b"\x16\x03\x01\x02\x00\x01");
+    }
+    assert_eq!(it.curl("client").0, "200");
+    let labels = [("listener", "metrics"), ("reason", "evicted")];
+    let evicted = it.number("kldtrace_connections_dropped", &labels);
+    assert!(evicted >= 300 - 64, "{evicted}");
+}
+
+#[test]
 fn tls_that_cannot_be_had_is_said_at_the_start() {
     if !root() {
         return;
