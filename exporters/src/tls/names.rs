@@ -1,9 +1,9 @@
 //! What a certificate says: names, and until when it holds.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     pki_types::{CertificateDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
@@ -19,20 +19,59 @@ pub(super) fn end(certificate: &[u8]) -> Result<i64, String> {
 /// Whether a certificate has one of the names: a DNS name (whose case does not
 /// matter) or a URI, to the letter, among its subject alternative names. The
 /// common name counts for nothing, and a wildcard is a name like others.
-pub(super) fn has_one(certificate: &[u8], names: &[String]) -> bool {
+///
+/// # Errors
+/// What it has in their place.
+fn has_one(certificate: &[u8], names: &[String]) -> Result<(), NotListed> {
+    let mut not_listed = NotListed(Vec::new());
     let Ok((_, certificate)) = parse_x509_certificate(certificate) else {
-        return false;
+        return Err(not_listed);
     };
     // Two lists, or one that is no list, are an error: nobody is named.
     let Ok(Some(listed)) = certificate.subject_alternative_name() else {
-        return false;
+        return Err(not_listed);
     };
-    listed.value.general_names.iter().any(|name| match name {
-        GeneralName::DNSName(dns) => names.iter().any(|name| name.eq_ignore_ascii_case(dns)),
-        GeneralName::URI(uri) => names.iter().any(|name| name == uri),
-        _ => false,
-    })
+    for name in &listed.value.general_names {
+        let (name, is_listed) = match name {
+            GeneralName::DNSName(dns) => {
+                let same = |name: &String| name.eq_ignore_ascii_case(dns);
+                (dns, names.iter().any(same))
+            }
+            GeneralName::URI(uri) => (uri, names.iter().any(|name| name == uri)),
+            _ => continue,
+        };
+        if is_listed {
+            return Ok(());
+        }
+        if not_listed.0.len() < SHOWN {
+            not_listed.0.push(name.chars().take(LONGEST).collect());
+        }
+    }
+    Err(not_listed)
 }
+
+/// Names that are shown of a certificate, and characters of each.
+const SHOWN: usize = 3;
+const LONGEST: usize = 100;
+
+/// The names of somebody who is not let in.
+struct NotListed(Vec<String>);
+
+impl fmt::Display for NotListed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Escaped: it is for a log, and somebody else wrote it.
+        write!(f, "none of its names is listed: {:?}", self.0)
+    }
+}
+
+/// rustls shows it so.
+impl fmt::Debug for NotListed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for NotListed {}
 
 /// Lets in whom another verifier lets in, if they have a name that is listed.
 #[derive(Debug)]
@@ -51,10 +90,9 @@ impl ClientCertVerifier for Listed {
         let verified = self
             .inner
             .verify_client_cert(end_entity, intermediates, now)?;
-        if has_one(end_entity, &self.names) {
-            return Ok(verified);
-        }
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        has_one(end_entity, &self.names)
+            .map(|()| verified)
+            .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))).into())
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -106,7 +144,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_alternatives() {
         let certificate = certificate();
-        let has = |name: &str| has_one(&certificate, &[name.to_owned()]);
+        let has = |name: &str| has_one(&certificate, &[name.to_owned()]).is_ok();
         assert!(has("prom.example") && has("PROM.example"));
         assert!(has("spiffe://kldload/prometheus"));
         for not in [
@@ -120,14 +158,16 @@ mod tests {
         ] {
             assert!(!has(not), "{not}");
         }
-        assert!(!has_one(&certificate, &[]));
+        let said = has_one(&certificate, &[]).unwrap_err().to_string();
+        let names = r#"["prom.example", "spiffe://kldload/prometheus"]"#;
+        assert_eq!(said, format!("none of its names is listed: {names}"));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let _ = end(&bytes);
-            has_one(&bytes, &["a".to_owned()]);
+            let _ = has_one(&bytes, &["a".to_owned()]);
         }
 
         #[test]
@@ -139,7 +179,7 @@ mod tests {
                 bytes.truncate(at);
             }
             let _ = end(&bytes);
-            has_one(&bytes, &["a".to_owned()]);
+            let _ = has_one(&bytes, &["a".to_owned()]);
         }
     }
 }

@@ -74,8 +74,9 @@ fn others_stay_outside() {
     assert_eq!(scene.shown(&names, &good), Ok(()));
     let uri = scene.ca.issue(&["spiffe://kldload/prometheus"]);
     assert_eq!(scene.shown(&names, &uri), Ok(()));
-    let why = "ApplicationVerificationFailure";
-    refused(&scene.ca.issue(&["evil.example"]), &names, why);
+    let why = "none of its names is listed";
+    let which = "listed: [\"evil.example\"]";
+    refused(&scene.ca.issue(&["evil.example"]), &names, which);
     refused(&scene.ca.issue(&["spiffe://kldload/other"]), &names, why);
     // A name is worth nothing without the authority.
     refused(&scene.other.issue(&names), &names, "UnknownIssuer");

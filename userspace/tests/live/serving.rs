@@ -129,6 +129,22 @@ fn the_oldest_idle_makes_room() {
     assert_eq!(ended, [true, false, false, false]);
 }
 
+/// Silence does not keep the daemon from stopping either.
+#[test]
+fn who_waits_is_let_go_when_the_daemon_stops() {
+    let Some(mut daemon) = Daemon::start(SMALL) else {
+        return;
+    };
+    let silent: Vec<_> = (0..10).map(|_| connect(&daemon)).collect();
+    let mut regular = connect(&daemon);
+    assert!(ask(&mut regular));
+    daemon.signal(libc::SIGTERM);
+    assert_eq!(daemon.ended().code(), Some(0));
+    let log = daemon.log();
+    assert!(!log.contains("did not finish"), "{log}");
+    drop((silent, regular));
+}
+
 /// Whatever is sent, the next who asks is answered.
 #[test]
 fn rubbish_is_survived() {

@@ -135,6 +135,18 @@ impl Desk {
         Some(Seat(Arc::new(holder)))
     }
 
+    /// Ends those that have not begun to ask: nobody will answer them.
+    pub fn close(&self) {
+        let places = self.0.places();
+        let waiting =
+            |place: &&Place| matches!(place.phase, Phase::Handshake | Phase::New | Phase::Idle);
+        for place in places.taken.values().filter(waiting) {
+            if let Some(task) = &place.task {
+                task.abort();
+            }
+        }
+    }
+
     /// Ends those that take too long.
     pub fn sweep(&self) {
         let mut places = self.0.places();

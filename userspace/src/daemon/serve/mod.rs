@@ -77,6 +77,7 @@ pub async fn serve<L>(
     }
     // Nobody comes in any more.
     drop(listener);
+    desk.close();
     while connections.join_next().await.is_some() {}
 }
 
