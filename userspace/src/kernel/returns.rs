@@ -46,7 +46,7 @@ impl ReturnProbe {
     /// Attaches a loaded program.
     ///
     /// # Errors
-    /// When there is no such function, or tracefs refuses.
+    /// When there is no such function, or tracefs is not there or refuses.
     pub fn attach(program: BorrowedFd<'_>, function: &str) -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -54,6 +54,12 @@ impl ReturnProbe {
         let short: String = function.chars().take(40).collect();
         let event = format!("{short}_{}_{number}", process::id());
         let definition = format!("r{INSTANCES}:{GROUP}/{event} {function}\n");
+        let events = format!("{TRACEFS}/kprobe_events");
+        if !Path::new(&events).exists() {
+            return Err(anyhow::anyhow!(
+                "no {events}: mount -t tracefs tracefs {TRACEFS}"
+            ));
+        }
         define(&definition).map_err(|error| match error.raw_os_error() {
             // Before 6.9 or so, tracefs says EINVAL of a function that is not
             // there; of a definition that it cannot read, too, but ours is
@@ -61,7 +67,7 @@ impl ReturnProbe {
             Some(libc::ENOENT | libc::EINVAL) => {
                 anyhow::anyhow!("no function {function} in this kernel")
             }
-            _ => anyhow::Error::new(error).context(format!("{TRACEFS}/kprobe_events")),
+            _ => anyhow::Error::new(error).context(events),
         })?;
         let mut probe = Self { event, perf: None };
         probe.perf = Some(probe.open(program)?);

@@ -70,10 +70,10 @@ fn faults_doctor_says_what_is_hidden() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("none of its signals is measured"), "{error}");
 
-    // tracefs is nothing that we need: a fact, and all else as before.
+    // tracefs is needed for returns of functions only, as probes of modules
+    // have them: those signals say so, and all others are as before.
     let hide = "mount -t tmpfs none /sys/kernel/tracing";
     let output = apart(hide, &doctor);
-    assert_eq!(output.status.code(), usual.status.code(), "{output:?}");
     let without = report(&output);
     assert_eq!(fact(&without, "tracefs")["present"], false);
     assert!(
@@ -82,7 +82,21 @@ fn faults_doctor_says_what_is_hidden() {
             .unwrap()
             .contains("mount -t tracefs")
     );
-    assert_eq!(without["signals"], report(&usual)["signals"]);
+    let usual_signals = &report(&usual)["signals"];
+    let both = without["signals"].as_array().unwrap().iter();
+    let mut fewer = false;
+    for (without, usual) in both.zip(usual_signals.as_array().unwrap()) {
+        if without["reason"]
+            .as_str()
+            .is_some_and(|it| it.contains("mount -t tracefs"))
+        {
+            fewer = true;
+        } else {
+            assert_eq!(without["available"], usual["available"], "{without}");
+        }
+    }
+    let all = fewer || output.status.code() == usual.status.code();
+    assert!(all, "{output:?}");
 }
 
 #[test]
