@@ -32,8 +32,11 @@ fn attached(daemon: &Daemon) -> usize {
         .unwrap_or_else(|| panic!("{text}"))
 }
 
-fn links(daemon: &Daemon) -> usize {
-    held::values(daemon.child.id(), held::LINK).len()
+/// Everything that holds a program to its place: links, and where modules are
+/// traced the returns of functions, which are perf events without a link.
+fn holds(daemon: &Daemon) -> usize {
+    let pid = daemon.child.id();
+    held::values(pid, held::LINK).len() + held::perf_events(pid)
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn daemon_starts_with_the_example() {
         fs::write(folder.path().join("c.toml"), config).unwrap();
         let daemon = Daemon::run(folder, port);
         wait_for("the daemon", || daemon.get("/healthz", "").0 == 200);
-        assert_eq!(attached(&daemon), links(&daemon));
+        assert_eq!(attached(&daemon), holds(&daemon));
         assert_eq!(daemon.get("/nothing", "").0, 404);
     }
 }
@@ -84,7 +87,7 @@ fn daemon_attaches_each_hook_once_and_says_how_long_it_took() {
     hooks.dedup();
     assert_eq!(hooks.len(), all, "a tracepoint has two programs: {hooks:?}");
     assert!(hooks.iter().any(|hook| hook == "sched_switch"), "{hooks:?}");
-    assert_eq!(links(&daemon), attached(&daemon));
+    assert_eq!(holds(&daemon), attached(&daemon));
 
     let (_, text) = daemon.get("/metrics", "");
     let text = String::from_utf8(text).unwrap();
@@ -173,7 +176,7 @@ fn daemon_reloads() {
     assert_ne!(block, sched);
     assert!(has("sched", "kldtrace_sched_context_switches"));
     assert!(!has("block", "kldtrace_block_requests"));
-    wait_for("the old links to go", || links(&daemon) == sched);
+    wait_for("the old links to go", || holds(&daemon) == sched);
 
     // A broken file changes nothing, and the log says where it is broken.
     daemon.configure("[signals]\nenable = [\"block.*\"]\nenalbe = []");
@@ -196,7 +199,7 @@ fn daemon_reloads() {
     daemon.configure(BLOCK);
     daemon.signal(libc::SIGHUP);
     wait_for("the last configuration", || attached(&daemon) == block);
-    wait_for("the old links to go", || links(&daemon) == block);
+    wait_for("the old links to go", || holds(&daemon) == block);
     assert!(has("block", "kldtrace_block_requests"));
     // Events still come in after all that.
     let before = daemon

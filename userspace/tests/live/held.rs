@@ -27,6 +27,16 @@ pub fn values(pid: u32, key: &str) -> Vec<String> {
         .collect()
 }
 
+/// How many perf events a process holds.
+pub fn perf_events(pid: u32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+    let links = entries.into_iter().flatten().flatten();
+    let targets = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets
+        .filter(|target| target.as_os_str() == "anon_inode:[perf_event]")
+        .count()
+}
+
 /// The ids of programs or maps that a process holds.
 pub fn ids(pid: u32, key: &str) -> BTreeSet<u32> {
     let values = values(pid, key);
