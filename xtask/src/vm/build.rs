@@ -43,6 +43,10 @@ pub const MODULES: &[&str] = &[
     "zfs",
 ];
 
+/// More of them, which tests of the host's own kernel need. They are kept
+/// apart: OpenZFS is not built anew when this list grows.
+const MORE: &[&str] = &["mq_deadline", "nft_numgen", "tcp_diag", "tun"];
+
 /// What loads programs, below the root. Guests of a newer release have one of
 /// their own, with the C library that the tools of ZFS there are linked to.
 pub const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
@@ -54,6 +58,10 @@ pub struct Parts {
     pub kernel: PathBuf,
     /// Folder that becomes the guest's root: modules, ZFS tools, libraries.
     pub root: PathBuf,
+    /// Folder with more modules.
+    pub more: PathBuf,
+    /// The kernel's release.
+    pub release: String,
     /// What its clock counts.
     pub clock: Clock,
 }
@@ -100,8 +108,43 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
     Ok(Parts {
         kernel: folder.join("vmlinuz"),
         root: folder.join("root"),
+        more: more(&plan, &view, &cache)?,
+        release: plan.release,
         clock: cell.clock,
     })
+}
+
+/// The folder with the modules of [`MORE`], from the cache or made now.
+fn more(plan: &Plan, view: &View, cache: &Path) -> Result<PathBuf> {
+    let folder = cache.join(plan.modules_key(MORE)?);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let start = Instant::now();
+    let making = cache.join(format!("modules-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&making);
+    let (all, root) = (making.join("all"), making.join("root"));
+    view.unpack(&plan.image(), &making.join("packages"), &all)?;
+    let modules = modules(&all, &plan.release)?;
+    pick_modules(&plan.release, &modules, MORE, &root)?;
+    let moved = fs::rename(root, &folder);
+    fs::remove_dir_all(making)?;
+    if !folder.is_dir() {
+        moved.with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    say("more modules", "taken out of the kernel's package", start);
+    Ok(folder)
+}
+
+/// The folder of a kernel's modules among unpacked packages.
+fn modules(all: &Path, release: &str) -> Result<PathBuf> {
+    // Where /lib is a link to usr/lib, both lead to the same folder; in
+    // unpacked packages they do not.
+    ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .map(|below| all.join(below).join(release))
+        .find(|path| path.join("kernel").is_dir())
+        .with_context(|| format!("no modules of {release} in its package"))
 }
 
 fn build(plan: &Plan, view: &View, cache: &Path, folder: &Path) -> Result<()> {
@@ -111,19 +154,21 @@ fn build(plan: &Plan, view: &View, cache: &Path, folder: &Path) -> Result<()> {
     view.unpack(&packages, &folder.join("packages"), &all)?;
     say("packages", "downloaded and unpacked", start);
     let release = &plan.release;
-    // Where /lib is a link to usr/lib, both lead to the same folder; in
-    // unpacked packages they do not.
-    let modules = ["lib/modules", "usr/lib/modules"]
-        .iter()
-        .map(|below| all.join(below).join(release))
-        .find(|path| path.join("kernel").is_dir())
-        .with_context(|| format!("no modules of {release} in its package"))?;
+    let modules = modules(&all, release)?;
     let place = Place::of(plan, view, cache)?;
     openzfs::build(&place, plan, folder, &all, &modules)?;
     let start = Instant::now();
     fs::copy(kernel(&all, &modules, release)?, folder.join("vmlinuz"))?;
     let root = folder.join("root.new");
-    pick_modules(release, &modules, &root)?;
+    pick_modules(release, &modules, MODULES, &root)?;
+    if !root
+        .join("lib/modules")
+        .join(release)
+        .join("extra/zfs.ko")
+        .is_file()
+    {
+        bail!("zfs.ko was not built");
+    }
     for tool in ["zpool", "zfs", "zinject", "zdb"] {
         let from = ["sbin", "usr/sbin"]
             .iter()
@@ -168,12 +213,12 @@ pub fn kernel(all: &Path, modules: &Path, release: &str) -> Result<PathBuf> {
 }
 
 /// Copies the modules that the guest needs, and lists them anew.
-fn pick_modules(release: &str, modules: &Path, root: &Path) -> Result<()> {
+fn pick_modules(release: &str, modules: &Path, wanted: &[&str], root: &Path) -> Result<()> {
     // depmod and modprobe want lib/modules/RELEASE below a base.
     let base = modules.ancestors().nth(3).context("too short a path")?;
     sh::output(sh::command("depmod").arg("-b").arg(base).arg(release))?;
     let to = root.join("lib/modules").join(release);
-    for module in MODULES {
+    for module in wanted {
         let mut show = sh::command("modprobe");
         show.arg("-d").arg(base).arg("-S").arg(release);
         let Ok(lines) = sh::output(show.args(["--show-depends", module])) else {
@@ -212,9 +257,6 @@ fn pick_modules(release: &str, modules: &Path, root: &Path) -> Result<()> {
         copy(&modules.join(list), &to.join(list))?;
     }
     sh::output(sh::command("depmod").arg("-b").arg(root).arg(release))?;
-    if !to.join("extra/zfs.ko").is_file() {
-        bail!("zfs.ko was not built");
-    }
     Ok(())
 }
 

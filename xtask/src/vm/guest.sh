@@ -23,7 +23,7 @@ echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd
 echo 'root:x:0:' > /etc/group
 ip link set lo up
 ulimit -n 65536
-for module in virtio_pci virtio_blk virtio_console nvme loop; do
+for module in virtio_pci virtio_blk virtio_console nvme loop tun; do
     modprobe $module 2>/dev/null
 done
 [ -e /no-modules ] || { modprobe zfs; modprobe wireguard; }

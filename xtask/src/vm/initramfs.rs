@@ -52,12 +52,12 @@ pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
     let tree = folder.join("root");
     let _ = fs::remove_dir_all(&tree);
     fs::create_dir_all(&tree)?;
-    sh::output(
-        sh::command("cp")
-            .arg("-a")
-            .arg(parts.root.join("."))
-            .arg(&tree),
-    )?;
+    for from in [&parts.root, &parts.more] {
+        sh::output(sh::command("cp").arg("-a").arg(from.join(".")).arg(&tree))?;
+    }
+    // One list of all modules.
+    let mut depmod = sh::command("depmod");
+    sh::output(depmod.arg("-b").arg(&tree).arg(&parts.release))?;
     for dir in [
         "bin", "sbin", "proc", "sys", "dev", "etc", "host", "usr/sbin",
     ] {

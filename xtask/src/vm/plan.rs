@@ -117,6 +117,19 @@ impl Plan {
         })
     }
 
+    /// The packages of the kernel's image and modules.
+    pub fn image(&self) -> Vec<String> {
+        let of_image = |name: &&String| is_of_image(name);
+        self.packages.iter().filter(of_image).cloned().collect()
+    }
+
+    /// Names modules that are taken out of exactly these packages.
+    pub fn modules_key(&self, modules: &[&str]) -> Result<String> {
+        let versions: Vec<_> = self.versions.lines().filter(|l| is_of_image(l)).collect();
+        let sum = sh::sum(&format!("{versions:?}{modules:?}{RECIPE}"))?;
+        Ok(format!("{}_modules_{}", self.release, &sum[..12]))
+    }
+
     /// Names what is built from exactly this.
     pub fn key(&self) -> Result<String> {
         let text = format!("{}{:?}{MODULES:?}{RECIPE}", self.versions, self.types);
@@ -128,4 +141,9 @@ impl Plan {
             .unwrap_or("unknown");
         Ok(format!("{}_zfs-{zfs}_{}", self.release, &sum[..12]))
     }
+}
+
+/// Whether a package's name, or a line that begins with one, is of the image.
+fn is_of_image(name: &str) -> bool {
+    name.starts_with("linux-image-") || IMAGE.iter().any(|part| name.starts_with(part))
 }
