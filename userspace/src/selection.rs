@@ -6,7 +6,7 @@ use crate::{
     catalogue::{self, Cost, Signal},
     config::Config,
     kernel::loader::Options,
-    signals::wireguard::names::Names,
+    signals::{Labels, wireguard::names::Names},
 };
 
 /// The names that a configuration may use.
@@ -40,11 +40,18 @@ pub fn options(config: &Config) -> Options {
             "ZFS_SLOW_NS",
             u64::try_from(config.zfs.slow_operation.as_nanos()).unwrap_or(u64::MAX),
         )],
+        ..Options::default()
+    }
+}
+
+/// What a configuration says of labels.
+pub fn labels(config: &Config) -> Labels {
+    Labels {
+        series: usize::try_from(config.limits.series_per_family).unwrap_or(usize::MAX),
         names: Arc::new(Names {
             planes: config.planes.interfaces.clone(),
             peers: config.wireguard.peers.clone(),
         }),
-        ..Options::default()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, LogFormat},
     doctor::Report,
     selection,
-    signals::{own, reader::Reader},
+    signals::{Labels, own, reader::Reader},
     view::text::harmless,
 };
 
@@ -55,7 +55,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None => {
             super::require_root()?;
             let wanted = selection::signals(&config);
-            let reader = Reader::attach(&wanted, &selection::options(&config), 1)?;
+            let reader =
+                Reader::attach(&wanted, &selection::options(&config), &Labels::at_most(1))?;
             Report::make(
                 &reader,
                 &own::kernel_release(),

@@ -162,8 +162,11 @@ fn attached(
     let mut seen = std::collections::HashSet::new();
     wanted.retain(|signal| seen.insert(signal.name));
     let config = Config::default();
-    let series = usize::try_from(config.limits.series_per_family)?;
-    let mut reader = Reader::attach(&wanted, &selection::options(&config), series)?;
+    let mut reader = Reader::attach(
+        &wanted,
+        &selection::options(&config),
+        &selection::labels(&config),
+    )?;
     let mut errors = std::io::stderr();
     for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) | Availability::Waiting(reason) = is {

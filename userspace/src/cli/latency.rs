@@ -303,7 +303,7 @@ fn source(
     let mut reader = Reader::attach(
         &wanted,
         &selection::options(config),
-        usize::try_from(config.limits.series_per_family)?,
+        &selection::labels(config),
     )?;
     for (signal, is) in reader.signals() {
         if let Availability::Absent(reason) = is {

@@ -146,7 +146,7 @@ fn start(config: &Config, serving: &Arc<Serving>) -> anyhow::Result<Reader> {
     let mut reader = Reader::attach(
         &selection::signals(config),
         &selection::options(config),
-        config.limits.series_per_family as usize,
+        &selection::labels(config),
     )?;
     reader.set_node(&config.node_name());
     reader.set_serving(serving.clone());

@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     os::fd::AsFd as _,
     path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,10 +25,7 @@ use super::{
     returns::{Profile, ReturnProbe, remove_left_behind},
     sizes::map_sizes,
 };
-use crate::{
-    catalogue::{Hook, Signal},
-    signals::wireguard::names::Names,
-};
+use crate::catalogue::{Hook, Signal};
 
 /// Where the running kernel keeps its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -53,8 +49,6 @@ pub struct Options {
     pub settings: Vec<(&'static str, u64)>,
     /// The folder with a BTF file for each module.
     pub module_btf: PathBuf,
-    /// What people call peers and interfaces.
-    pub names: Arc<Names>,
 }
 
 impl Default for Options {
@@ -67,7 +61,6 @@ impl Default for Options {
             btf: VMLINUX_BTF.into(),
             settings: Vec::new(),
             module_btf: MODULE_BTF.into(),
-            names: Arc::default(),
         }
     }
 }

@@ -19,14 +19,32 @@ pub mod wireguard;
 mod worker;
 pub mod zfs;
 
-use crate::kernel::loader::Options;
+use std::sync::Arc;
 
-/// The collectors of kernel modules. `series` is the limit of label sets for
-/// each subject.
-fn modules(options: &Options, series: usize) -> Vec<Box<dyn module::Module>> {
-    let names = options.names.clone();
+/// What is said of labels.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    /// So many sets of them for each subject at most.
+    pub series: usize,
+    /// What people call peers and interfaces.
+    pub names: Arc<wireguard::names::Names>,
+}
+
+impl Labels {
+    /// So many at most, and nobody has a name.
+    pub fn at_most(series: usize) -> Self {
+        Self {
+            series,
+            names: Arc::default(),
+        }
+    }
+}
+
+/// The collectors of kernel modules.
+fn modules(labels: &Labels) -> Vec<Box<dyn module::Module>> {
+    let names = labels.names.clone();
     vec![
-        Box::new(zfs::Collector::new(series)),
-        Box::new(wireguard::Wireguard::new(names, series)),
+        Box::new(zfs::Collector::new(labels.series)),
+        Box::new(wireguard::Wireguard::new(names, labels.series)),
     ]
 }

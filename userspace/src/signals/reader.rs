@@ -14,7 +14,7 @@ use kldtrace_abi::histogram::Histogram;
 use kldtrace_exporters::model::{Event, Family};
 
 use super::{
-    collector::Collector, events::Store, exemplars, families::from_facts, module::Slot, node::Node,
+    Labels, collector::Collector, events::Store, exemplars, families::from_facts, module::Slot, node::Node,
     own, serving::Serving,
 };
 use crate::{
@@ -46,23 +46,22 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Loads and attaches what is wanted. `series` is the limit of label sets
-    /// for each subject.
+    /// Loads and attaches what is wanted.
     ///
     /// # Errors
     /// What [`crate::kernel::loader::load`] says.
     pub fn attach(
         wanted: &[&'static Signal],
         options: &Options,
-        series: usize,
+        labels: &Labels,
     ) -> anyhow::Result<Self> {
         let of_node: Vec<_> = wanted
             .iter()
             .filter(|signal| std::ptr::eq(signal.subject.object(), &raw const NODE))
             .copied()
             .collect();
-        let node = Node::attach(&of_node, options, series)?;
-        let modules = super::modules(options, series);
+        let node = Node::attach(&of_node, options, labels.series)?;
+        let modules = super::modules(labels);
         Ok(Self {
             node,
             modules: modules

@@ -4,7 +4,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kldtrace::{catalogue, kernel::loader::Options, signals::reader::Reader};
+use kldtrace::{
+    catalogue,
+    kernel::loader::Options,
+    signals::{Labels, reader::Reader},
+};
 
 use super::common::Probes;
 
@@ -35,7 +39,7 @@ impl Shared {
                 let ours: Vec<_> = catalogue::signals()
                     .filter(|signal| signal.name.starts_with(self.prefix))
                     .collect();
-                Probes(Reader::attach(&ours, options, 2000).unwrap())
+                Probes(Reader::attach(&ours, options, &Labels::at_most(2000)).unwrap())
             })
             .0;
         reader.drain().unwrap();

@@ -10,7 +10,10 @@ use std::{
 };
 
 use kldtrace::{
-    catalogue, cli::client::Client, kernel::loader::Options, signals::reader::Reader,
+    catalogue,
+    cli::client::Client,
+    kernel::loader::Options,
+    signals::{Labels, reader::Reader},
     view::quantile,
 };
 use kldtrace_exporters::model::{Family, Histogram, Series, Value};
@@ -49,7 +52,7 @@ impl Probes {
             .iter()
             .map(|name| catalogue::find(name).unwrap_or_else(|| panic!("no signal {name}")))
             .collect();
-        let reader = Reader::attach(&wanted, options, 2000).unwrap();
+        let reader = Reader::attach(&wanted, options, &Labels::at_most(2000)).unwrap();
         for name in names {
             assert!(reader.has(name), "{name}: {:?}", reader.signals());
         }

@@ -15,7 +15,7 @@ use kldtrace::{
         cost,
         loader::{self, Options},
     },
-    signals::{own, reader::Reader},
+    signals::{Labels, own, reader::Reader},
 };
 use kldtrace_exporters::model::{Series, Value};
 
@@ -32,7 +32,7 @@ fn attach_all(options: &Options, series: usize) -> Option<Probes> {
         return None;
     }
     let wanted: Vec<_> = catalogue::signals().collect();
-    let reader = Reader::attach(&wanted, options, series).unwrap();
+    let reader = Reader::attach(&wanted, options, &Labels::at_most(series)).unwrap();
     for name in ["sched.context_switches", "tcp.state_changes"] {
         assert!(reader.has(name), "{:?}", reader.signals());
     }

@@ -9,7 +9,7 @@ use std::{
 use kldtrace::{
     catalogue::{self, Subject},
     kernel::loader::Options,
-    signals::reader::Reader,
+    signals::{self, reader::Reader},
 };
 use kldtrace_exporters::model::Event;
 
@@ -25,7 +25,12 @@ pub fn attach() -> Reader {
         })
         .collect();
     let start = Instant::now();
-    let reader = Reader::attach(&wanted, &Options::default(), 1000).unwrap();
+    let reader = Reader::attach(
+        &wanted,
+        &Options::default(),
+        &signals::Labels::at_most(1000),
+    )
+    .unwrap();
     println!("attached in {:.1} s", start.elapsed().as_secs_f64());
     reader
 }

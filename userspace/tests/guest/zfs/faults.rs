@@ -131,7 +131,12 @@ fn zfs_without_types_of_the_module_keeps_what_needs_none() {
     let wanted: Vec<_> = kldtrace::catalogue::signals()
         .filter(|signal| signal.name.starts_with("zfs."))
         .collect();
-    let reader = kldtrace::signals::reader::Reader::attach(&wanted, &options, 100).unwrap();
+    let reader = kldtrace::signals::reader::Reader::attach(
+        &wanted,
+        &options,
+        &kldtrace::signals::Labels::at_most(100),
+    )
+    .unwrap();
     for name in [
         "zfs.op_latency",
         "zfs.stage_latency",
