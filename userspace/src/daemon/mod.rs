@@ -109,7 +109,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                // The old ring buffer goes with the old reader.
+                // The old ring buffers go with the old reader.
                 events.abort();
                 renew::now(&serving);
                 config = reload(config, path.as_deref(), &shared, &serving, &fleet).await;
@@ -235,7 +235,7 @@ async fn reload(
     }
 }
 
-/// Takes events out of the ring buffer as they come, and tells of them.
+/// Takes events out of the ring buffers as they come, and tells of them.
 async fn drain(shared: Shared, told: Arc<Mutex<Told>>) -> anyhow::Result<()> {
     let descriptor = shared.with(|reader| reader.events_fd()).await??;
     // SAFETY: the descriptor is owned by the AsyncFd and lives as long.

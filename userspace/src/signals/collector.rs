@@ -185,6 +185,8 @@ mod tests {
         time::Duration,
     };
 
+    use aya::maps::{MapData, RingBuf};
+
     use super::*;
     use crate::{
         catalogue,
@@ -192,7 +194,7 @@ mod tests {
             loader::Options,
             object::{ObjectFile, ZFS},
         },
-        signals::module::Module,
+        signals::{module::Module, rings::Rings},
     };
 
     /// A module whose ring buffer takes as long as somebody wants.
@@ -210,6 +212,9 @@ mod tests {
             None
         }
         fn loaded_mut(&mut self) -> Option<&mut Loaded> {
+            None
+        }
+        fn ring(&self) -> Option<&RingBuf<MapData>> {
             None
         }
         fn drain(&mut self, unit: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
@@ -242,7 +247,13 @@ mod tests {
     fn a_collector_that_hangs_is_left_out_and_nobody_waits_for_it_twice() {
         let (answer, hangs) = mpsc::channel();
         let wanted = [catalogue::find("zfs.op_latency").unwrap()];
-        let slot = Slot::new(Box::new(Hanging(hangs)), &wanted, &Options::default());
+        let rings = Arc::new(Rings::new().unwrap());
+        let slot = Slot::new(
+            Box::new(Hanging(hangs)),
+            &wanted,
+            &Options::default(),
+            &rings,
+        );
         let mut collector = Collector::new(slot).unwrap();
         let cgroups = Arc::new(Cgroups::new(None));
         let never = || Instant::now() + Duration::from_hours(24);

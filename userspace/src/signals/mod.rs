@@ -12,6 +12,7 @@ pub mod module;
 mod node;
 pub mod own;
 pub mod reader;
+mod rings;
 pub mod serving;
 pub mod slots;
 pub mod table;

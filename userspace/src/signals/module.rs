@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use aya::maps::{MapData, RingBuf};
 use kldtrace_exporters::model::{Event, Family};
 
-use super::own::MapState;
+use super::{own::MapState, rings::Rings};
 use crate::{
     catalogue::Signal,
     kernel::{
@@ -34,6 +35,9 @@ pub trait Module: Send {
 
     /// The same, to pass on what the probes tell.
     fn loaded_mut(&mut self) -> Option<&mut Loaded>;
+
+    /// Its ring buffer while it is attached.
+    fn ring(&self) -> Option<&RingBuf<MapData>>;
 
     /// Whether a signal is read and needs no probe: then it is measured even
     /// where none can be attached.
@@ -76,6 +80,7 @@ pub(super) struct Slot {
     module: Box<dyn Module>,
     wanted: Vec<&'static Signal>,
     options: Options,
+    rings: Arc<Rings>,
     /// The loading that was attached to, or at least tried.
     loading: Option<Loading>,
     /// Why nothing could be attached to it.
@@ -87,6 +92,7 @@ impl Slot {
         module: Box<dyn Module>,
         wanted: &[&'static Signal],
         options: &Options,
+        rings: &Arc<Rings>,
     ) -> Self {
         let object = module.object();
         let wanted = wanted.iter().copied();
@@ -95,6 +101,7 @@ impl Slot {
                 .filter(|signal| std::ptr::eq(signal.subject.object(), object))
                 .collect(),
             module,
+            rings: rings.clone(),
             options: options.clone(),
             loading: None,
             failure: None,
@@ -126,11 +133,16 @@ impl Slot {
             return;
         }
         match self.module.attach(&self.wanted, &self.options) {
-            Ok(()) => tracing::info!(
-                module = self.name(),
-                programs = self.module.loaded().map_or(0, |one| one.attached.len()),
-                "module there, probes attached"
-            ),
+            Ok(()) => {
+                if let Some(ring) = self.module.ring() {
+                    self.rings.add(ring);
+                }
+                tracing::info!(
+                    module = self.name(),
+                    programs = self.module.loaded().map_or(0, |one| one.attached.len()),
+                    "module there, probes attached"
+                );
+            }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(module = self.name(), %error, "module there, no probes");
@@ -214,6 +226,9 @@ mod tests {
         fn loaded_mut(&mut self) -> Option<&mut Loaded> {
             None
         }
+        fn ring(&self) -> Option<&RingBuf<MapData>> {
+            None
+        }
         fn reads(&self, signal: &Signal) -> bool {
             signal.hooks.is_empty()
         }
@@ -244,6 +259,7 @@ mod tests {
             module: Box::new(Refused),
             wanted: names.map(|name| catalogue::find(name).unwrap()).to_vec(),
             options: Options::default(),
+            rings: Arc::new(Rings::new().unwrap()),
             loading: None,
             failure: None,
         };

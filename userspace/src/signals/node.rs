@@ -1,12 +1,6 @@
 //! The kernel proper: scheduler, TCP and block accounts, cgroups, listeners.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
@@ -115,9 +109,9 @@ impl Node {
         &self.loaded
     }
 
-    /// A descriptor of the ring buffer: readable when there are events.
-    pub(super) fn events_fd(&self) -> io::Result<OwnedFd> {
-        self.events.as_fd().try_clone_to_owned()
+    /// Its ring buffer.
+    pub(super) fn ring(&self) -> &RingBuf<MapData> {
+        &self.events
     }
 
     /// Takes in the events that are there. If some were lost, the cgroups are

@@ -14,8 +14,8 @@ use kldtrace_abi::histogram::Histogram;
 use kldtrace_exporters::model::{Event, Family};
 
 use super::{
-    Labels, collector::Collector, events::Store, exemplars, families::from_facts, module::Slot, node::Node,
-    own, serving::Serving,
+    Labels, collector::Collector, events::Store, exemplars, families::from_facts, module::Slot,
+    node::Node, own, rings::Rings, serving::Serving,
 };
 use crate::{
     catalogue::{Numbers, Signal},
@@ -36,6 +36,7 @@ pub struct Reader {
     modules: Vec<Collector>,
     /// How long a reading waits for a module.
     patience: Duration,
+    rings: Arc<Rings>,
     events: Store,
     stats_time: Duration,
     stats_since: Option<Instant>,
@@ -61,15 +62,20 @@ impl Reader {
             .copied()
             .collect();
         let node = Node::attach(&of_node, options, labels.series)?;
+        let rings = Rings::new()
+            .map(Arc::new)
+            .context("cannot wait for events")?;
+        rings.add(node.ring());
         let modules = super::modules(labels);
         Ok(Self {
             node,
             modules: modules
                 .into_iter()
-                .map(|module| Collector::new(Slot::new(module, wanted, options)))
+                .map(|module| Collector::new(Slot::new(module, wanted, options, &rings)))
                 .collect::<Result<_, _>>()
                 .context("no thread for a collector")?,
             patience: PATIENCE,
+            rings,
             events: Store::new(EVENTS),
             stats_time: Duration::ZERO,
             stats_since: None,
@@ -102,9 +108,13 @@ impl Reader {
             .any(|(signal, is)| signal.name == name && *is == Availability::Available)
     }
 
-    /// A descriptor of the ring buffer: readable when there are events.
+    /// A descriptor that is readable when there are events, also those of
+    /// modules that come later.
+    ///
+    /// # Errors
+    /// When there are too many descriptors.
     pub fn events_fd(&self) -> io::Result<OwnedFd> {
-        self.node.events_fd()
+        self.rings.descriptor()
     }
 
     /// Takes in the events that are there, and follows the coming and going

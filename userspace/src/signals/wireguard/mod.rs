@@ -304,6 +304,10 @@ impl Module for Wireguard {
         self.attached.as_ref().map(|attached| &attached.loaded)
     }
 
+    fn ring(&self) -> Option<&RingBuf<MapData>> {
+        self.attached.as_ref().map(|attached| &attached.events)
+    }
+
     fn loaded_mut(&mut self) -> Option<&mut Loaded> {
         self.attached.as_mut().map(|attached| &mut attached.loaded)
     }

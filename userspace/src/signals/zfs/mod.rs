@@ -323,6 +323,10 @@ impl Module for Collector {
         self.probes.as_ref().map(|probes| &probes.loaded)
     }
 
+    fn ring(&self) -> Option<&RingBuf<MapData>> {
+        self.probes.as_ref().map(|probes| &probes.events)
+    }
+
     fn loaded_mut(&mut self) -> Option<&mut Loaded> {
         self.probes.as_mut().map(|probes| &mut probes.loaded)
     }

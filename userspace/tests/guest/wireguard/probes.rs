@@ -2,6 +2,7 @@
 //! guest.
 
 use std::{
+    os::fd::AsRawFd as _,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
@@ -54,6 +55,23 @@ pub fn probes() -> Option<MutexGuard<'static, Reader>> {
 /// Reads everything.
 pub fn snapshot(reader: &mut Reader) -> Snapshot {
     Snapshot(reader.families(|_| true).unwrap())
+}
+
+/// Waits until the descriptor of the events is readable, and takes them. Who
+/// only looks now and then would take them, too, but later.
+#[track_caller]
+pub fn awaited(reader: &mut Reader) -> Vec<Event> {
+    let descriptor = reader.events_fd().unwrap();
+    let mut poll = libc::pollfd {
+        fd: descriptor.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry, as it says.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 20_000) };
+    assert_eq!(ready, 1, "nothing was said of events");
+    reader.drain().unwrap();
+    reader.take_events()
 }
 
 /// Labels and their values.

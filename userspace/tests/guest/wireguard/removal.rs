@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{common::sh, machine::module},
     net::{Pair, wait},
-    probes::{Labels, Since as _, attach, probes, snapshot},
+    probes::{Labels, Since as _, attach, awaited, probes, snapshot, told},
 };
 
 const MESSAGES: &str = "kldtrace_wireguard_handshake_messages";
@@ -62,6 +62,7 @@ fn the_module_is_unloaded_and_loaded_again() {
     let device = pair.device(0);
     let ours: Labels<'_> = &[("interface", &device), ("peer", pair.peer_of(0))];
     pair.reach(0);
+    assert!(!told(&awaited(&mut reader), "handshake", ours).is_empty());
     let before = snapshot(&mut reader).integer(MESSAGES, ours);
     let bytes = "kldtrace_wireguard_received_bytes";
     let received = snapshot(&mut reader).integer(bytes, ours);
@@ -93,6 +94,7 @@ fn the_module_is_unloaded_and_loaded_again() {
         pair.peer(side);
     }
     pair.reach(0);
+    assert!(!told(&awaited(&mut reader), "handshake", ours).is_empty());
     let now = snapshot(&mut reader);
     let [_, again, _] = pair.dump(0);
     assert_eq!(now.integer(bytes, ours), received + again);
