@@ -1,11 +1,11 @@
 //! Reading the probes' account maps.
 
-use std::{collections::HashMap, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, Pod,
-    maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{Map, MapData, MapError, PerCpuArray},
 };
 use kldtrace_abi::{
     block::{Block, BlockKey},
@@ -15,7 +15,7 @@ use kldtrace_abi::{
     tcp::{Tcp, TcpKey},
 };
 
-use super::slots::SlotMap;
+use super::{hash::AccountMap, slots::SlotMap};
 use crate::kernel::cost::map_memory;
 
 /// What can be added up over CPUs and cgroups.
@@ -130,100 +130,11 @@ impl Sum for Block {
 /// Lets aya copy an ABI type out of a map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Plain<T>(pub(super) T);
+pub struct Plain<T>(pub(super) T);
 
 // SAFETY: used below with the ABI's `repr(C)` structs of integers only, for
 // which every bit pattern is a value; they have no padding.
 unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
-
-/// A map of accounts by key.
-pub struct AccountMap<K, A>
-where
-    K: Copy + 'static,
-    A: Copy + 'static,
-{
-    map: PerCpuHashMap<MapData, Plain<K>, Plain<A>>,
-    capacity: u32,
-    memory: u64,
-}
-
-impl<K, A> AccountMap<K, A>
-where
-    K: Copy + Eq + std::hash::Hash + 'static,
-    A: Sum,
-{
-    /// Takes the map from the loaded object and makes the account that takes
-    /// what finds no room.
-    ///
-    /// # Errors
-    /// When there is no such map.
-    pub(super) fn take(ebpf: &mut Ebpf, name: &str, other: K) -> anyhow::Result<Self> {
-        let map = ebpf
-            .take_map(name)
-            .with_context(|| format!("no map {name} in the object file"))?;
-        let Map::PerCpuHashMap(data) = &map else {
-            bail!("map {name} is no per-CPU hash");
-        };
-        let capacity = data.info()?.max_entries();
-        // Its entries are all there from the start: the size never changes.
-        let memory = map_memory(&data.fd().as_fd())?;
-        let mut map: PerCpuHashMap<_, Plain<K>, Plain<A>> = map.try_into()?;
-        let cpus = usize::try_from(crate::kernel::loader::cpus()?)?;
-        let zero = aya::maps::PerCpuValues::try_from(vec![Plain(A::ZERO); cpus])?;
-        map.insert(Plain(other), zero, 0)?;
-        Ok(Self {
-            map,
-            capacity,
-            memory,
-        })
-    }
-
-    /// All accounts, each summed over the CPUs.
-    ///
-    /// # Errors
-    /// What the kernel says to a look-up, other than that a key has just gone.
-    pub fn read(&self) -> Result<HashMap<K, Box<A>>, MapError> {
-        let mut accounts = HashMap::new();
-        for key in self.map.keys() {
-            let key = key?;
-            match self.account(&key) {
-                Ok(account) => {
-                    accounts.insert(key.0, account);
-                }
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(accounts)
-    }
-
-    /// Removes an account whose owner is gone, and says what it came to: a
-    /// task that was still ending may have counted since it was read. `None`:
-    /// it is gone already.
-    pub fn remove(&mut self, key: K) -> Option<Box<A>> {
-        let last = self.account(&Plain(key)).ok();
-        let _ = self.map.remove(&Plain(key));
-        last
-    }
-
-    fn account(&self, key: &Plain<K>) -> Result<Box<A>, MapError> {
-        let mut sum = Box::new(A::ZERO);
-        for value in &*self.map.get(key, 0)? {
-            sum.add(&value.0);
-        }
-        Ok(sum)
-    }
-
-    /// Entries that the map can hold.
-    pub fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
-    /// Kernel memory in bytes.
-    pub fn memory(&self) -> u64 {
-        self.memory
-    }
-}
 
 /// The three account maps and the losses.
 pub struct Maps {

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod events;
 mod exemplars;
 pub mod families;
+mod hash;
 pub mod maps;
 pub mod module;
 mod node;

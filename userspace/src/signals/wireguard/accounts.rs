@@ -15,49 +15,58 @@ pub struct PeerAccount {
     pub last_handshake: u64,
 }
 
+impl Sum for Peer {
+    const ZERO: Self = Self {
+        latency: [Histogram::EMPTY; 2],
+        handshakes: [[0; 4]; 2],
+        sent: [0; 3],
+        received: [0; 3],
+        retries: 0,
+        failures: [0; 10],
+        staged_dropped: 0,
+        refused: 0,
+        received_bytes: 0,
+        sent_bytes: 0,
+    };
+
+    fn add(&mut self, other: &Self) {
+        add_histograms(&mut self.latency, &other.latency);
+        for (to, from) in self.handshakes.iter_mut().zip(&other.handshakes) {
+            add_all(to, from);
+        }
+        add_all(&mut self.sent, &other.sent);
+        add_all(&mut self.received, &other.received);
+        add_all(&mut self.failures, &other.failures);
+        self.retries += other.retries;
+        self.staged_dropped += other.staged_dropped;
+        self.refused += other.refused;
+        self.received_bytes += other.received_bytes;
+        self.sent_bytes += other.sent_bytes;
+    }
+
+    fn is_zero(&self) -> bool {
+        // A handshake has messages.
+        self.sent == [0; 3]
+            && self.received == [0; 3]
+            && self.failures == [0; 10]
+            && self.staged_dropped + self.refused == 0
+            && self.received_bytes + self.sent_bytes == 0
+    }
+}
+
 impl Sum for PeerAccount {
     const ZERO: Self = Self {
-        counted: Peer {
-            latency: [Histogram::EMPTY; 2],
-            handshakes: [[0; 4]; 2],
-            sent: [0; 3],
-            received: [0; 3],
-            retries: 0,
-            failures: [0; 10],
-            staged_dropped: 0,
-            refused: 0,
-            received_bytes: 0,
-            sent_bytes: 0,
-        },
+        counted: Peer::ZERO,
         last_handshake: 0,
     };
 
     fn add(&mut self, other: &Self) {
-        let (to, from) = (&mut self.counted, &other.counted);
-        add_histograms(&mut to.latency, &from.latency);
-        for (to, from) in to.handshakes.iter_mut().zip(&from.handshakes) {
-            add_all(to, from);
-        }
-        add_all(&mut to.sent, &from.sent);
-        add_all(&mut to.received, &from.received);
-        add_all(&mut to.failures, &from.failures);
-        to.retries += from.retries;
-        to.staged_dropped += from.staged_dropped;
-        to.refused += from.refused;
-        to.received_bytes += from.received_bytes;
-        to.sent_bytes += from.sent_bytes;
+        self.counted.add(&other.counted);
         self.last_handshake = self.last_handshake.max(other.last_handshake);
     }
 
     fn is_zero(&self) -> bool {
-        let counted = &self.counted;
-        // A handshake has messages.
-        counted.sent == [0; 3]
-            && counted.received == [0; 3]
-            && counted.failures == [0; 10]
-            && counted.staged_dropped + counted.refused == 0
-            && counted.received_bytes + counted.sent_bytes == 0
-            && self.last_handshake == 0
+        self.counted.is_zero() && self.last_handshake == 0
     }
 }
 

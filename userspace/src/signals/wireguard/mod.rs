@@ -351,14 +351,37 @@ impl Module for Wireguard {
     }
 
     fn map_states(&self) -> Vec<MapState> {
+        let Some(Attached { maps, .. }) = &self.attached else {
+            return Vec::new();
+        };
+        let map = |name, entries: usize, capacity: u32, memory| MapState {
+            name,
+            entries: entries as u64,
+            capacity: capacity.into(),
+            memory,
+        };
         let [accounts, peers] = self.entries;
-        self.attached.as_ref().map_or_else(Vec::new, |attached| {
-            vec![
-                attached.maps.accounts.state(accounts),
-                attached.maps.peers.state(peers),
-                attached.maps.under_way(),
-            ]
-        })
+        let (of_accounts, of_peers, started) = (&maps.accounts, &maps.peers, &maps.handshakes);
+        vec![
+            map(
+                "wireguard",
+                accounts,
+                of_accounts.capacity(),
+                of_accounts.memory(),
+            ),
+            map(
+                "wireguard_peers",
+                peers,
+                of_peers.capacity(),
+                of_peers.memory(),
+            ),
+            map(
+                "wireguard_handshakes",
+                started.count(),
+                started.capacity(),
+                started.memory(),
+            ),
+        ]
     }
 
     fn losses(&self) -> Vec<(&'static str, u64)> {

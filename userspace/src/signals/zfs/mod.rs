@@ -41,7 +41,8 @@ use self::{
 use super::{
     clock::Clock,
     families::{from_accounts, from_facts},
-    maps::{AccountMap, Losses},
+    hash::AccountMap,
+    maps::Losses,
     module::Module,
     node::sum,
     own::MapState,

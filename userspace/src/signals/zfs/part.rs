@@ -5,12 +5,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use aya::maps::MapError;
 
-use crate::signals::{
-    maps::{AccountMap, Sum},
-    node::sum,
-    own::MapState,
-    table::Table,
-};
+use crate::signals::{hash::AccountMap, maps::Sum, node::sum, own::MapState, table::Table};
 
 /// One of them.
 pub(super) struct Part<K, A, L>
