@@ -59,6 +59,8 @@ pub struct Departure {
     pub reason: u64,
     /// The kernel's sum of its waits so far, in nanoseconds.
     pub run_delay: u64,
+    /// When it came onto the CPU, where the kernel has not noted that; else 0.
+    pub arrived: u64,
     /// The cgroup that `slot` belongs to.
     pub cgroup: u64,
     /// Slot of the cgroup's account.

@@ -67,12 +67,16 @@ impl Gained<'_> {
             each.sum()
         };
         let switches: u64 = REASONS.iter().map(|r| self.switches(r)).sum();
-        assert_eq!(switches, kernel.slices, "context switches");
-        assert_eq!(self.oncpu().count(), kernel.slices, "slices");
+        let departures = kernel.voluntary + kernel.preempted;
+        assert_eq!(switches, departures, "context switches");
+        assert_eq!(self.oncpu().count(), departures, "slices");
+        // Who is preempted on its way to sleep comes back without the kernel
+        // counting a slice or a wait (probes/src/node/sched.rs).
+        assert!(kernel.slices <= departures, "{kernel:?}");
         let arrivals = count(RUNQUEUE, &["wakeup", "preempted"]);
         assert_eq!(count(OFFCPU, &REASONS), arrivals, "returns");
-        let missing = kernel.slices - arrivals;
-        assert!(missing <= 5 + kernel.slices / 50, "{missing} missing");
+        let missing = departures - arrivals;
+        assert!(missing <= 5 + departures / 50, "{missing} missing");
         missing
     }
 
@@ -95,9 +99,12 @@ impl Gained<'_> {
         assert_eq!(count(RUNQUEUE, "preempted"), kernel.preempted, "queued");
         let waited = self.histogram(RUNQUEUE, "wakeup").sum_ns
             + self.histogram(RUNQUEUE, "preempted").sum_ns;
-        assert_eq!(waited, kernel.waited, "time on the run queue");
+        if kernel.slices == kernel.voluntary + kernel.preempted {
+            assert_eq!(waited, kernel.waited, "time on the run queue");
+        } else {
+            assert!(waited > kernel.waited, "{waited} ns on the run queue");
+        }
         let oncpu = self.oncpu();
-        assert_eq!(oncpu.count(), kernel.slices, "slices");
         // The kernel takes what interrupts and the hypervisor have stolen out
         // of a task's run time, where it keeps account of that, and not out of
         // its run-queue clock (kernel/sched/core.c: update_rq_clock_task).
