@@ -2,10 +2,13 @@
 //! than most tests do. Tests tell themselves apart by what they label: each
 //! has its own pool, or its own interface.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use kldtrace::{
-    catalogue,
+    catalogue::{self, Signal},
     kernel::loader::Options,
     signals::{Labels, reader::Reader},
 };
@@ -39,7 +42,7 @@ impl Shared {
                 let ours: Vec<_> = catalogue::signals()
                     .filter(|signal| signal.name.starts_with(self.prefix))
                     .collect();
-                Probes(Reader::attach(&ours, options, &Labels::at_most(2000)).unwrap())
+                Probes(patient(&ours, options))
             })
             .0;
         reader.drain().unwrap();
@@ -49,6 +52,14 @@ impl Shared {
         }
         Lent(probes)
     }
+}
+
+/// Attaches, and waits for a module as long as it takes: nobody scrapes here,
+/// and attaching to a module that comes takes an emulated machine long.
+pub fn patient(wanted: &[&'static Signal], options: &Options) -> Reader {
+    let mut reader = Reader::attach(wanted, options, &Labels::at_most(2000)).unwrap();
+    reader.set_patience(Duration::from_mins(10));
+    reader
 }
 
 /// The attachment while a test has it.

@@ -10,11 +10,11 @@ use std::{
 use kldtrace::{
     catalogue::{self, Subject},
     kernel::loader::Options,
-    signals::{self, reader::Reader},
+    signals::reader::Reader,
 };
 use kldtrace_exporters::model::Event;
 
-use super::super::{common::Snapshot, machine::module};
+use super::super::{common::Snapshot, machine::module, shared::patient};
 
 /// Attaches all signals of WireGuard, and what kldtrace tells of itself.
 pub fn attach() -> Reader {
@@ -26,12 +26,7 @@ pub fn attach() -> Reader {
         })
         .collect();
     let start = Instant::now();
-    let reader = Reader::attach(
-        &wanted,
-        &Options::default(),
-        &signals::Labels::at_most(1000),
-    )
-    .unwrap();
+    let reader = patient(&wanted, &Options::default());
     println!("attached in {:.1} s", start.elapsed().as_secs_f64());
     reader
 }

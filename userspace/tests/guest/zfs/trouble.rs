@@ -165,11 +165,14 @@ fn zfs_failures_without_end_are_counted_and_told_up_to_a_limit() {
         "zinject -d {} -e io -T read -f 100 flood >/dev/null",
         pool.vdevs[0]
     ));
-    // Reads go on behind a failure here; each fails in ZFS twice.
+    // Reads go on behind a failure here; each fails in ZFS twice. What is read
+    // ahead fails many at a time.
+    let usual = setting("zfs_prefetch_disable", 1);
     let file = fs::File::open(pool.file("file")).unwrap();
     for i in 0..500 {
         let _ = file.read_at(&mut [0; 4096], i * 4096);
     }
+    setting("zfs_prefetch_disable", usual);
     Pool::heal();
     let after = probes.snapshot();
     let [read, write, ..] = status("flood")[&pool.vdevs[0]];
