@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{common::sh, machine::module},
-    net::{Pair, wait},
+    net::{INSIDE, Pair, wait},
     probes::{Labels, Since as _, attach, awaited, probes, snapshot, told},
 };
 
@@ -53,7 +53,7 @@ fn an_interface_is_deleted_while_a_handshake_is_under_way() {
 }
 
 #[test]
-fn the_module_is_unloaded_and_loaded_again() {
+fn the_module_is_unloaded_during_a_handshake_and_loaded_again() {
     if !module("wireguard") {
         return;
     }
@@ -67,6 +67,20 @@ fn the_module_is_unloaded_and_loaded_again() {
     let bytes = "kldtrace_wireguard_received_bytes";
     let received = snapshot(&mut reader).integer(bytes, ours);
     assert!(before > 0 && received > 0);
+    let latency = "kldtrace_wireguard_handshake_latency_seconds";
+    assert_eq!(snapshot(&mut reader).histogram(latency, ours).count(), 1);
+    // A handshake that will have no end.
+    pair.block(1);
+    pair.remove_peer(0);
+    pair.peer(0);
+    // Shorter than until the next attempt, after 5 s.
+    let inside = INSIDE[1];
+    pair.on(
+        0,
+        &format!("sh -c 'ping -q -c 1 -W 1 {inside} >/dev/null 2>&1 || true'"),
+    );
+    let under_way = snapshot(&mut reader).integer(MESSAGES, ours);
+    assert_eq!(under_way, before + 1);
     // Both sides first: the module cannot go while there are interfaces.
     for side in 0..2 {
         let device = pair.device(side);
@@ -89,6 +103,12 @@ fn the_module_is_unloaded_and_loaded_again() {
     std::thread::sleep(Duration::from_millis(100));
     reader.drain().unwrap();
     assert!(reader.has("wireguard.handshakes"), "{:?}", reader.signals());
+    // Its beginning is forgotten, and what was counted is not.
+    let now = snapshot(&mut reader);
+    let handshakes: Labels<'_> = &[("map", "wireguard_handshakes")];
+    assert_eq!(now.integer(ENTRIES, handshakes), 0);
+    assert_eq!(now.integer(MESSAGES, ours), under_way);
+    pair.unblock(1);
     for side in 0..2 {
         pair.interface(side);
         pair.peer(side);
@@ -98,5 +118,6 @@ fn the_module_is_unloaded_and_loaded_again() {
     let now = snapshot(&mut reader);
     let [_, again, _] = pair.dump(0);
     assert_eq!(now.integer(bytes, ours), received + again);
-    assert_eq!(now.integer(MESSAGES, ours), 2 * before);
+    assert_eq!(now.integer(MESSAGES, ours), under_way + before);
+    assert_eq!(now.histogram(latency, ours).count(), 2);
 }
