@@ -21,7 +21,7 @@ use std::{
 use kldtrace::kernel::loader::Options;
 
 use super::{
-    common::sh,
+    common::{Probes, sh},
     machine::module,
     shared::{Lent, Shared},
 };
@@ -142,4 +142,13 @@ pub fn attach(names: &[&str]) -> Lent {
         ..Options::default()
     };
     ALL.lend(names, &options)
+}
+
+/// What was lost for a reason since the probes were attached. Each object of
+/// probes has a number of its own.
+pub fn lost(probes: &Probes, reason: &str) -> u64 {
+    let losses = probes.0.losses().into_iter();
+    let of_reason: Vec<_> = losses.filter(|(one, _)| *one == reason).collect();
+    assert!(!of_reason.is_empty(), "no loss {reason}");
+    of_reason.into_iter().map(|(_, count)| count).sum()
 }

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use super::{Pool, attach};
+use super::{Pool, attach, lost};
 use crate::common::{Snapshot, gained, grew, sh};
 
 pub const LATENCY: &str = "kldtrace_zfs_op_latency_seconds";
@@ -166,10 +166,8 @@ fn zfs_thousand_threads_leave_nothing_behind() {
             "{op}"
         );
     }
-    let losses = probes.0.losses();
-    println!("{losses:?}");
     for reason in ["zfs_thread", "zfs_return", "zfs_series"] {
-        assert!(losses.contains(&(reason, 0)), "{losses:?}");
+        assert_eq!(lost(&probes, reason), 0, "{reason}");
     }
     // Nobody waited longer than the test took, or less than nothing.
     let labels = [("dataset", "threads/data"), ("op", "fsync")];

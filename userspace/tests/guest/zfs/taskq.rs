@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 
 use kldtrace::view::quantile;
 
-use super::{Pool, attach};
+use super::{Pool, attach, lost};
 use crate::common::{Snapshot, gained, sh};
 
 const WAIT: &str = "kldtrace_zfs_taskq_wait_seconds";
@@ -75,8 +75,7 @@ fn zfs_tasks_wait_as_often_as_they_are_handed_over() {
         assert!(requests.count() > 50);
         assert!(tasks.count() >= requests.count());
     }
-    let losses = probes.0.losses();
-    assert!(losses.contains(&("zfs_task", 0)), "{losses:?}");
+    assert_eq!(lost(&probes, "zfs_task"), 0);
 }
 
 #[test]

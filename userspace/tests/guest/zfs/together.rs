@@ -10,8 +10,8 @@ use std::{
 
 use io_uring::{IoUring, opcode, squeue, types::Fd};
 
-use super::{Pool, attach, ops::LATENCY, ops::count, stages};
-use crate::common::{Snapshot, gained, sh};
+use super::{Pool, attach, lost, ops::LATENCY, ops::count, stages};
+use crate::common::{Probes, Snapshot, gained, sh};
 
 const BLOCK: usize = 4096;
 const REQUESTS: usize = 64;
@@ -33,9 +33,9 @@ fn open(pool: &Pool) -> File {
 
 /// Nothing was lost; and each kind of operation took what its stages took, no
 /// longer than the test and no less than nothing.
-fn all_is_whole(before: &Snapshot, after: &Snapshot, dataset: &str, lost: &[(&str, u64)]) {
+fn all_is_whole(before: &Snapshot, after: &Snapshot, dataset: &str, probes: &Probes) {
     for reason in ["zfs_thread", "zfs_return", "zfs_series"] {
-        assert!(lost.contains(&(reason, 0)), "{lost:?}");
+        assert_eq!(lost(probes, reason), 0, "{reason}");
     }
     for op in ["read", "write", "fsync"] {
         let labels = [("dataset", dataset), ("op", op)];
@@ -119,7 +119,7 @@ fn zfs_operations_of_aio_are_counted() {
     assert_eq!((of("write"), of("read"), of("fsync")), (64, 64, 1));
     let zfs = ["writes", "reads"].map(objset);
     assert_eq!([zfs[0] - zfs_before[0], zfs[1] - zfs_before[1]], [64, 64]);
-    all_is_whole(&before, &after, &data, &probes.0.losses());
+    all_is_whole(&before, &after, &data, &probes);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn zfs_operations_of_io_uring_are_counted() {
     assert_eq!((of("write"), of("read"), of("fsync")), (64, 64, 8));
     let zfs = ["writes", "reads"].map(objset);
     assert_eq!([zfs[0] - zfs_before[0], zfs[1] - zfs_before[1]], [64, 64]);
-    all_is_whole(&before, &after, &data, &probes.0.losses());
+    all_is_whole(&before, &after, &data, &probes);
 }
 
 #[test]
@@ -221,5 +221,5 @@ fn zfs_faults_inside_a_write_are_told_from_it() {
     );
     assert!(faults.count() > 0);
     assert!(faults.sum_ns < write.sum_ns);
-    all_is_whole(&before, &after, &data, &probes.0.losses());
+    all_is_whole(&before, &after, &data, &probes);
 }

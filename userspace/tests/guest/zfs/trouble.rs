@@ -2,10 +2,15 @@
 //! syncs against the pool's own table of transaction groups.
 
 use std::{
-    collections::HashMap, fs, os::unix::fs::FileExt as _, process::Command, thread, time::Duration,
+    collections::HashMap,
+    fs,
+    os::unix::fs::FileExt as _,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::{Pool, attach};
+use super::{Pool, attach, lost};
 use crate::common::{Snapshot, assert_close, gained, grew, sh, wait_for};
 
 const CHECKSUM: &str = "kldtrace_zfs_vdev_checksum_errors";
@@ -160,44 +165,37 @@ fn zfs_failures_without_end_are_counted_and_told_up_to_a_limit() {
     sh("zpool export flood && zpool import -d /tmp flood");
     let before = probes.snapshot();
     let _ = probes.0.take_events();
+    let left_before = lost(&probes, "zfs_event");
     let zfs_before = status("flood");
     sh(&format!(
         "zinject -d {} -e io -T read -f 100 flood >/dev/null",
         pool.vdevs[0]
     ));
-    // Reads go on behind a failure here; each fails in ZFS twice. What is read
-    // ahead fails many at a time.
-    let usual = setting("zfs_prefetch_disable", 1);
+    // Some fail at the vdev, and all after that for want of one.
+    let start = Instant::now();
     let file = fs::File::open(pool.file("file")).unwrap();
     for i in 0..500 {
-        let _ = file.read_at(&mut [0; 4096], i * 4096);
+        assert!(file.read_at(&mut [0; 4096], i * 4096).is_err());
     }
-    setting("zfs_prefetch_disable", usual);
     Pool::heal();
+    let seconds = start.elapsed().as_secs();
     let after = probes.snapshot();
     let [read, write, ..] = status("flood")[&pool.vdevs[0]];
     let [read_before, write_before, ..] = zfs_before[&pool.vdevs[0]];
     let zfs = read + write - read_before - write_before;
-    let class = |class| {
-        grew(
-            &before,
-            &after,
-            REPORTS,
-            &[("pool", "flood"), ("class", class)],
-        )
-    };
-    let all: u64 = class("io") + class("data");
-    probes.0.drain().unwrap();
-    let told = probes.0.take_events().len() as u64;
-    let losses = probes.0.losses();
-    let left = losses.iter().find(|(reason, _)| *reason == "zfs_event");
-    let (_, left) = left.unwrap();
-    println!("{zfs} failed, {all} reports, {told} told, {left} not");
-    assert!(zfs > 100);
-    assert_eq!(class("io"), zfs);
-    // What is left out is known; ZFS leaves out repetitions before us.
-    assert!(told > 0 && *left > 0 && told + left <= all);
-    assert!(losses.contains(&("event", 0)), "{losses:?}");
+    let of = |labels: &[(&str, &str)]| grew(&before, &after, REPORTS, labels);
+    let all = of(&[("pool", "flood")]);
+    let events = probes.0.take_events();
+    let told = events.iter().filter(|event| event.kind == "report").count() as u64;
+    let left = lost(&probes, "zfs_event") - left_before;
+    println!("{zfs} failed, {all} reports, {told} told, {left} not, {seconds} s");
+    assert_eq!(of(&[("pool", "flood"), ("class", "io")]), zfs);
+    assert_eq!(of(&[("vdev", "flood"), ("class", "data")]), 500);
+    // Nothing is left out that is not counted. Seconds begin before and end
+    // after.
+    assert_eq!(told + left, all);
+    assert!(told <= 50 * (seconds + 2), "{told}");
+    assert_eq!(lost(&probes, "event"), 0);
 }
 
 #[test]

@@ -211,7 +211,10 @@ fn zfs_vdev_that_fails_is_counted_by_name() {
     pool.sync();
     sh("zpool export errors && zpool import -d /tmp errors");
     let before: Snapshot = probes.snapshot();
-    sh(&format!("zinject -d {} -e io -T read errors", pool.vdevs[1]));
+    sh(&format!(
+        "zinject -d {} -e io -T read errors",
+        pool.vdevs[1]
+    ));
     let _ = std::process::Command::new("cat")
         .arg(pool.file("file"))
         .output();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Pool, attach, state::kstat};
+use super::{Pool, attach, lost, state::kstat};
 use crate::common::{Snapshot, gained, grew, sh, wait_for};
 
 const LATENCY: &str = "kldtrace_zfs_zvol_latency_seconds";
@@ -188,9 +188,8 @@ fn zfs_zvol_requests_are_counted_as_issued_and_as_zfs_counts() {
     assert_eq!(ours("flush"), commits);
     assert_eq!(count(&before, &after, "zvols/other", "write"), 1);
     assert_eq!(grew(&before, &after, ERRORS, &[("pool", "zvols")]), 0);
-    let losses = probes.0.losses();
     for reason in ["zfs_zvol_start", "zfs_series"] {
-        assert!(losses.contains(&(reason, 0)), "{losses:?}");
+        assert_eq!(lost(&probes, reason), 0, "{reason}");
     }
 }
 
