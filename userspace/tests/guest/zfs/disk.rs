@@ -1,9 +1,9 @@
-//! A vdev on a real block device, whose delay is the kernel's own.
+//! Vdevs on real block devices, whose delays and failures are the kernel's own.
 
 use std::fs;
 
 use super::{Pool, attach, vdev::median};
-use crate::common::{assert_close, gained, sh};
+use crate::common::{assert_close, gained, sh, wait_for};
 
 /// A disk whose writes take as long as is asked (drivers/md/dm-delay.c).
 struct Disk {
@@ -46,7 +46,16 @@ impl Disk {
     }
 
     fn delay(&self, milliseconds: u32) {
-        let (name, table) = (self.name, self.table(milliseconds));
+        self.load(&self.table(milliseconds));
+    }
+
+    /// Fails every request from now on (drivers/md/dm-target.c).
+    fn fail(&self) {
+        self.load(&format!("0 {} error", Self::SECTORS));
+    }
+
+    fn load(&self, table: &str) {
+        let name = self.name;
         sh(&format!(
             "echo '{table}' | dmsetup reload {name} && dmsetup suspend --noflush --noudevsync {name} \
              && dmsetup resume --noudevsync {name}"
@@ -97,5 +106,34 @@ fn zfs_delay_of_a_disk_is_in_the_device_time_of_its_vdev() {
     assert!(median(&other) < 0.2, "{}", median(&other));
     // Each request has a time in the queue and one at the device.
     assert_eq!(of(QUEUE, &vdevs[0]).count(), delayed.count());
+    drop(pool);
+}
+
+#[test]
+fn zfs_suspended_pool_is_told_and_comes_back() {
+    const STATE: &str = "kldtrace_zfs_pool_state";
+    if !crate::machine::module("zfs") {
+        return;
+    }
+    let disk = Disk::make("fails-disk");
+    let pool = Pool::on("stuck", &[disk.path()]);
+    let mut probes = attach(&["zfs.pool_state", "zfs.op_latency"]);
+    sh("zpool set failmode=wait stuck");
+    let mut is = |state: &str| {
+        let labels = [("pool", "stuck"), ("state", state)];
+        probes.snapshot().integer(STATE, &labels) == 1
+    };
+    assert!(is("ONLINE"));
+    disk.fail();
+    fs::write(pool.file("a"), vec![1; 1 << 20]).unwrap();
+    let mut sync = std::process::Command::new("zpool")
+        .args(["sync", "stuck"])
+        .spawn()
+        .unwrap();
+    wait_for("the pool to be suspended", || is("SUSPENDED"));
+    disk.delay(0);
+    sh("zpool clear stuck");
+    sync.wait().unwrap();
+    wait_for("the pool to come back", || is("ONLINE"));
     drop(pool);
 }

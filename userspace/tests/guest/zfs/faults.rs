@@ -82,43 +82,6 @@ fn zfs_vdevs_that_are_added_and_removed_have_their_names() {
 }
 
 #[test]
-fn zfs_suspended_pool_is_told_and_comes_back() {
-    let Some(pool) = Pool::make("stuck", 1, "") else {
-        return;
-    };
-    let mut probes = attach(&["zfs.pool_state", "zfs.op_latency"]);
-    sh("zpool set failmode=wait stuck");
-    let vdev = &pool.vdevs[0];
-    sh(&format!("zinject -d {vdev} -e io -T all stuck"));
-    // OpenZFS 2.1 has no such type: there, all are all.
-    sh(&format!(
-        "zinject -d {vdev} -e nxio -T probe stuck 2>/dev/null || true"
-    ));
-    write(pool.file("a"), 1);
-    let sync = std::process::Command::new("zpool")
-        .args(["sync", "stuck"])
-        .spawn();
-    let mut sync = sync.unwrap();
-    let suspended = [("pool", "stuck"), ("state", "SUSPENDED")];
-    wait_for("the pool to be suspended", || {
-        probes
-            .snapshot()
-            .integer("kldtrace_zfs_pool_state", &suspended)
-            == 1
-    });
-    Pool::heal();
-    sh("zpool clear stuck");
-    sync.wait().unwrap();
-    let online = [("pool", "stuck"), ("state", "ONLINE")];
-    wait_for("the pool to come back", || {
-        probes
-            .snapshot()
-            .integer("kldtrace_zfs_pool_state", &online)
-            == 1
-    });
-}
-
-#[test]
 fn zfs_without_types_of_the_module_keeps_what_needs_none() {
     if !module("zfs") {
         return;
