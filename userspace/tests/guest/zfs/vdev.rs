@@ -207,7 +207,9 @@ fn zfs_vdev_that_fails_is_counted_by_name() {
         return;
     };
     let mut probes = attach(&["zfs.vdev_errors"]);
-    fs::write(pool.file("file"), vec![1; 1 << 20]).unwrap();
+    // Enough to lie on both.
+    sh("zfs set compression=off errors/data");
+    fs::write(pool.file("file"), vec![1; 16 << 20]).unwrap();
     pool.sync();
     sh("zpool export errors && zpool import -d /tmp errors");
     let before: Snapshot = probes.snapshot();
