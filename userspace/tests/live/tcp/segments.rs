@@ -117,15 +117,17 @@ fn retransmitted_segments() {
         let before = probes.snapshot();
         let already = lab.client.snmp("RetransSegs");
         let info = thread::scope(|scope| {
-            scope.spawn(|| drain(&server));
+            let drained = scope.spawn(|| drain(&server));
             for _ in 0..400 {
                 send(&client, 1 << 20);
                 if Info::of(&client).retransmitted() >= 1200 {
                     break;
                 }
             }
-            // All must have arrived before the numbers stand still.
+            // All must have arrived before the numbers stand still; nothing is
+            // unacknowledged, too, while the rest waits to be sent.
             client.shutdown(std::net::Shutdown::Write).unwrap();
+            drained.join().unwrap();
             scope
                 .spawn(|| wait_for("the rest", || Info::of(&client).unacknowledged() == 0))
                 .join()
