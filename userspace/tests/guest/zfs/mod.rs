@@ -98,6 +98,18 @@ impl Pool {
         panic!("no table of {dataset}");
     }
 
+    /// Its transaction groups that have ended, as far as it remembers them: how
+    /// many, and the nanoseconds that their syncs took together.
+    pub fn groups(&self) -> (u64, u64) {
+        let text = fs::read_to_string(format!("/proc/spl/kstat/zfs/{}/txgs", self.name)).unwrap();
+        let rows = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows: Vec<_> = rows.filter(|row| row.get(2) == Some(&"C")).collect();
+        let times = rows.iter().map(|row| row.last().unwrap().parse::<u64>());
+        (rows.len() as u64, times.map(Result::unwrap).sum())
+    }
+
     /// Waits until everything is on the vdevs.
     pub fn sync(&self) {
         sh(&format!("zpool sync {}", self.name));

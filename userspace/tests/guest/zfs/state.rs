@@ -123,24 +123,12 @@ fn zfs_transaction_groups_are_counted_once_with_their_own_times() {
     };
     let mut probes = attach(&["zfs.txg_time"]);
     pool.sync();
-    let groups = || {
-        let text = fs::read_to_string("/proc/spl/kstat/zfs/txgs/txgs").unwrap();
-        let rows = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let rows: Vec<_> = rows.filter(|row| row.get(2) == Some(&"C")).collect();
-        let sum: u64 = rows
-            .iter()
-            .map(|row| row.last().unwrap().parse::<u64>().unwrap())
-            .sum();
-        (rows.len() as u64, sum)
-    };
-    let (before, zfs_before) = (probes.snapshot(), groups());
+    let (before, zfs_before) = (probes.snapshot(), pool.groups());
     for i in 0..5 {
         fs::write(pool.file("file"), vec![i; 100_000]).unwrap();
         pool.sync();
     }
-    let (after, zfs_after) = (probes.snapshot(), groups());
+    let (after, zfs_after) = (probes.snapshot(), pool.groups());
     let sync = gained(
         &before,
         &after,

@@ -272,27 +272,14 @@ fn zfs_syncs_are_those_of_the_transaction_groups() {
     };
     let mut probes = attach(&["zfs.spa_sync_time"]);
     pool.sync();
-    // The sum of stime, and how many.
-    let groups = || {
-        let text = fs::read_to_string("/proc/spl/kstat/zfs/spasync/txgs").unwrap();
-        let rows = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let rows: Vec<_> = rows.filter(|row| row.get(2) == Some(&"C")).collect();
-        let sum: u64 = rows
-            .iter()
-            .map(|row| row.last().unwrap().parse::<u64>().unwrap())
-            .sum();
-        (rows.len() as u64, sum)
-    };
-    let (before, zfs_before) = (probes.snapshot(), groups());
+    let (before, zfs_before) = (probes.snapshot(), pool.groups());
     pool.delay(&pool.vdevs[0], 200);
     for i in 0..5 {
         fs::write(pool.file("file"), vec![i; 100_000]).unwrap();
         pool.sync();
     }
     Pool::heal();
-    let (after, zfs_after) = (probes.snapshot(), groups());
+    let (after, zfs_after) = (probes.snapshot(), pool.groups());
     let ours = gained(&before, &after, TIME, &[("pool", "spasync")]);
     let (count, time) = (zfs_after.0 - zfs_before.0, zfs_after.1 - zfs_before.1);
     println!("{} syncs, {} of {time} ns", ours.count(), ours.sum_ns);
