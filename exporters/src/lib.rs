@@ -1,8 +1,10 @@
-//! What kldtrace exports and how: the model, one module for each format, and
-//! the TLS of what is served and pushed.
+//! What kldtrace exports and how: the model, one module for each format, how
+//! things are pushed, and the TLS of what is served and pushed.
 //!
 //! Nothing here knows of eBPF, the kernel or the daemon.
 
 pub mod model;
 pub mod prometheus;
+pub mod push;
+pub mod record;
 pub mod tls;

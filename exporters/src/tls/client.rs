@@ -44,6 +44,19 @@ impl Client {
         Ok(Self(Arc::new(followed)))
     }
 
+    /// For a connector whose addresses are never those of TLS: trusts nobody.
+    ///
+    /// # Panics
+    /// Never: every provider has TLS 1.3.
+    pub fn nobody() -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(provider());
+        builder
+            .with_protocol_versions(&[&TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth()
+    }
+
     /// For a connector, which may keep it: each new connection uses what the
     /// files hold by then. `alpn`: what is spoken inside, such as `h2`.
     ///
