@@ -29,7 +29,7 @@ pub enum Version {
 /// Longest that a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest that an idle connection is kept.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Most of an answer that is read, in bytes: errors are short.
 const ANSWER: usize = 64 << 10;
 
