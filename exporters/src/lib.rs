@@ -7,4 +7,5 @@ pub mod model;
 pub mod prometheus;
 pub mod push;
 pub mod record;
+pub mod spool;
 pub mod tls;
