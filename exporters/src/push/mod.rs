@@ -1,8 +1,20 @@
-//! Pushing: what a destination is, and what its answers mean.
+//! Pushing: what a destination is, what its answers mean, and how everything
+//! in the spool gets there.
 
+mod aside;
+mod backoff;
+mod counters;
+mod deliver;
 pub mod http;
 
 use std::{future::Future, time::Duration};
+
+pub use self::{
+    aside::Aside,
+    backoff::Backoff,
+    counters::{Counters, Counts},
+    deliver::{Delivery, Settings},
+};
 
 /// One entry of the spool, in the order in which they were spooled.
 #[derive(Clone, Copy, Debug)]

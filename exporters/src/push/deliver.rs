@@ -1,0 +1,183 @@
+//! Delivers what a spool has to one destination: in batches, each until it is
+//! taken.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{Aside, Backoff, Counters, Destination, Entry, Verdict};
+use crate::spool::{Batch, Reader};
+
+/// How batches are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes in the spool at which a batch is sent at once.
+    pub bytes: usize,
+    /// How long an entry waits for others at most.
+    pub age: Duration,
+    /// The longest wait between two tries.
+    pub longest_wait: Duration,
+}
+
+/// How often a trouble that goes on is told.
+const REMIND: Duration = Duration::from_mins(10);
+
+/// One destination and what it reads from.
+pub struct Delivery<D> {
+    /// The destination's name, for people.
+    pub name: &'static str,
+    /// Its own reader.
+    pub reader: Reader,
+    /// Where to.
+    pub destination: D,
+    /// How.
+    pub settings: Settings,
+    /// What comes of it.
+    pub counters: Arc<Counters>,
+    /// Where the refused go.
+    pub aside: Arc<Aside>,
+}
+
+/// A destination that does not take anything at the moment.
+struct Trouble {
+    since: Instant,
+    told: Instant,
+    why: String,
+}
+
+impl<D: Destination> Delivery<D> {
+    /// Delivers until `stop` is true or its sender gone, and then what is
+    /// there already, for up to `grace`. What is not taken by then stays in the
+    /// spool.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>, grace: Duration) {
+        let mut ending = stop.clone();
+        let end = async {
+            let _ = ending.wait_for(|stop| *stop).await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            () = self.deliver(&mut stop) => {}
+            () = end => {}
+        }
+    }
+
+    async fn deliver(&mut self, stop: &mut watch::Receiver<bool>) {
+        let mut batch = Batch::default();
+        let mut backoff = Backoff::new(self.settings.longest_wait);
+        while self.gather(stop).await {
+            match self.reader.read(self.settings.bytes, &mut batch) {
+                Ok(()) => backoff = Backoff::new(self.settings.longest_wait),
+                Err(error) => {
+                    tracing::error!(destination = self.name, %error, "the spool cannot be read");
+                    tokio::time::sleep(backoff.wait(None)).await;
+                    continue;
+                }
+            }
+            let entries: Vec<_> = batch.entries().collect();
+            self.push(&entries).await;
+            self.reader.acknowledge();
+        }
+    }
+
+    /// Waits until there is a batch; false: it is time to end.
+    async fn gather(&mut self, stop: &mut watch::Receiver<bool>) -> bool {
+        let stopped = |stop: &watch::Receiver<bool>| *stop.borrow() || stop.has_changed().is_err();
+        tokio::select! {
+            ahead = self.reader.readable() => if ahead.is_none() { return false },
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        let age = tokio::time::sleep(self.settings.age);
+        tokio::pin!(age);
+        while !stopped(stop) && self.reader.ahead() < self.settings.bytes as u64 {
+            tokio::select! {
+                () = &mut age => break,
+                more = self.reader.changed() => if !more { break },
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        self.reader.ahead() > 0
+    }
+
+    /// Pushes all of `entries`, in their order, however long it takes.
+    async fn push(&mut self, entries: &[Entry<'_>]) {
+        let mut backoff = Backoff::new(self.settings.longest_wait);
+        let mut trouble: Option<Trouble> = None;
+        let mut rest: Vec<Range<usize>> = Vec::new();
+        rest.push(0..entries.len());
+        while let Some(range) = rest.pop() {
+            if range.is_empty() {
+                continue;
+            }
+            let part = &entries[range.clone()];
+            let verdict = self.destination.send(part).await;
+            self.counters.answered(&verdict, part.len() as u64);
+            match verdict {
+                Verdict::Later { why, after } => {
+                    rest.push(range);
+                    self.tell(&mut trouble, why);
+                    tokio::time::sleep(backoff.wait(after)).await;
+                    continue;
+                }
+                Verdict::Taken => {}
+                Verdict::Partly { refused, why } => {
+                    let name = self.name;
+                    tracing::warn!(
+                        destination = name,
+                        refused,
+                        why,
+                        "some entries were refused"
+                    );
+                }
+                Verdict::Refused { why } => match part {
+                    [one] => self.set_aside(one, &why),
+                    _ => {
+                        let middle = range.start + part.len() / 2;
+                        rest.push(middle..range.end);
+                        rest.push(range.start..middle);
+                    }
+                },
+            }
+            backoff = Backoff::new(self.settings.longest_wait);
+            if let Some(trouble) = trouble.take() {
+                let seconds = trouble.since.elapsed().as_secs();
+                tracing::info!(destination = self.name, seconds, "pushes are taken again");
+            }
+        }
+    }
+
+    fn tell(&self, trouble: &mut Option<Trouble>, why: String) {
+        let now = Instant::now();
+        if let Some(trouble) = trouble
+            && trouble.why == why
+            && now.duration_since(trouble.told) < REMIND
+        {
+            return;
+        }
+        let since = trouble.as_ref().map_or(now, |trouble| trouble.since);
+        let seconds = now.duration_since(since).as_secs();
+        tracing::warn!(
+            destination = self.name,
+            why,
+            seconds,
+            "pushes are not taken; what comes is kept in the spool"
+        );
+        *trouble = Some(Trouble {
+            since,
+            told: now,
+            why,
+        });
+    }
+
+    fn set_aside(&self, entry: &Entry<'_>, why: &str) {
+        let name = self.name;
+        let path = self.aside.path().display();
+        tracing::warn!(destination = name, why, %path, "an entry was refused and set aside");
+        if let Err(error) = self.aside.keep(name, entry, why) {
+            tracing::warn!(destination = name, %error, %path, "a refused entry cannot be kept");
+        }
+    }
+}
