@@ -9,3 +9,4 @@ pub mod push;
 pub mod record;
 pub mod spool;
 pub mod tls;
+mod wire;

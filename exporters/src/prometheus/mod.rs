@@ -26,7 +26,6 @@ mod native;
 mod negotiate;
 mod protobuf;
 mod text;
-mod wire;
 
 pub use compress::Encoding;
 pub use negotiate::negotiate;

@@ -4,11 +4,11 @@
 //! the Prometheus repository. Messages are written as they come, without the tree
 //! that prost would need, so that prost can be an independent judge in the tests.
 
-use super::{
-    classic, exemplar, native, sample_suffix,
+use super::{classic, exemplar, native, sample_suffix};
+use crate::{
+    model::{Exemplar, Family, Histogram, Kind, Series, Value},
     wire::{delimited, double, integer, message, string, varint, zigzag},
 };
-use crate::model::{Exemplar, Family, Histogram, Kind, Series, Value};
 
 /// Room for one histogram's spans and deltas, used again for the next.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! Protobuf's wire format, as far as the exposition needs it.
+//! Protobuf's wire format, as far as what is exported needs it.
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>
 
