@@ -4,6 +4,7 @@
 //! Nothing here knows of eBPF, the kernel or the daemon.
 
 pub mod model;
+pub mod otlp;
 pub mod prometheus;
 pub mod push;
 pub mod record;
