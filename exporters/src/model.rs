@@ -155,6 +155,16 @@ pub struct Event {
     pub message: String,
 }
 
+impl Field {
+    /// The number, if it is a time: those are fractions, in seconds.
+    pub fn as_seconds(&self) -> Option<f64> {
+        match self {
+            Self::Float(seconds) => Some(*seconds),
+            Self::Integer(_) | Self::Text(_) => None,
+        }
+    }
+}
+
 /// A value of an event's field. Times are in seconds, sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

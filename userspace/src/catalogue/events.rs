@@ -1,6 +1,6 @@
 //! What is told as an event, one row for each kind.
 
-use kldtrace_exporters::model::Event;
+use kldtrace_exporters::{model::Event, record::Severity};
 
 use super::Subject;
 
@@ -11,6 +11,8 @@ pub struct EventKind {
     pub subject: Subject,
     /// What happened.
     pub kind: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
     /// One sentence for people.
     pub help: &'static str,
     /// Names of its labels, whose values come from closed sets.
@@ -30,6 +32,7 @@ pub const EVENTS: &[EventKind] = &[ZFS_SLOW, ZFS_REPORT, HANDSHAKE, HANDSHAKE_FA
 const ZFS_SLOW: EventKind = EventKind {
     subject: Subject::Zfs,
     kind: "slow_operation",
+    severity: Severity::Warn,
     help: "A file operation on a dataset took longer than [zfs] slow_operation. Its stages add up to duration_seconds exactly.",
     labels: &["pool", "dataset", "op", "sync", "unit"],
     fields: &[
@@ -54,6 +57,7 @@ const ZFS_SLOW: EventKind = EventKind {
 const ZFS_REPORT: EventKind = EventKind {
     subject: Subject::Zfs,
     kind: "report",
+    severity: Severity::Error,
     help: "ZFS reports trouble: a wrong checksum, a slow or hung request, a failure. As zpool events has it: repetitions, and what is more than ZFS's own limits in a second, are counted only.",
     labels: &["pool", "vdev", "class"],
     fields: &[
@@ -78,6 +82,7 @@ const ZFS_REPORT: EventKind = EventKind {
 const HANDSHAKE: EventKind = EventKind {
     subject: Subject::Wireguard,
     kind: "handshake",
+    severity: Severity::Info,
     help: "A handshake was completed; reason is why it began, seconds what it took.",
     labels: &["interface", "plane", "peer", "role"],
     fields: &["public_key", "address", "seconds", "reason"],
@@ -88,6 +93,7 @@ const HANDSHAKE: EventKind = EventKind {
 const HANDSHAKE_FAILURE: EventKind = EventKind {
     subject: Subject::Wireguard,
     kind: "handshake_failure",
+    severity: Severity::Warn,
     help: "A message of a handshake had no answer or was refused. The key of somebody who is no peer is theirs.",
     labels: &["interface", "plane", "peer", "reason"],
     fields: &["public_key", "address", "attempts"],

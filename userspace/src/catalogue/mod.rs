@@ -7,6 +7,7 @@
 mod block;
 mod events;
 mod own;
+mod pushing;
 mod sched;
 mod serving;
 mod tcp;
@@ -259,6 +260,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         wireguard::SIGNALS,
         own::SIGNALS,
         serving::SIGNALS,
+        pushing::SIGNALS,
     ]
     .into_iter()
     .flatten()

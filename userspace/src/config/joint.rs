@@ -24,5 +24,34 @@ pub(super) fn faults(config: &Config) -> Vec<(&'static str, &'static str)> {
             "tls_client_names in [listen] needs tls_client_ca, which certifies them",
         ));
     }
+    push(config, &mut faults);
     faults
+}
+
+fn push(config: &Config, faults: &mut Vec<(&'static str, &'static str)>) {
+    let (loki, otlp) = (&config.loki, &config.otlp);
+    if loki.tls_certificate.is_some() != loki.tls_key.is_some() {
+        faults.push((
+            "loki",
+            "tls_certificate and tls_key in [loki] go together: one is missing",
+        ));
+    }
+    if otlp.tls_certificate.is_some() != otlp.tls_key.is_some() {
+        faults.push((
+            "otlp",
+            "tls_certificate and tls_key in [otlp] go together: one is missing",
+        ));
+    }
+    if loki.username.is_some() != loki.password_file.is_some() {
+        faults.push((
+            "loki",
+            "username and password_file in [loki] go together: one is missing",
+        ));
+    }
+    if loki.username.is_some() && loki.token_file.is_some() {
+        faults.push((
+            "loki",
+            "username and token_file in [loki] exclude each other: one request has one of them",
+        ));
+    }
 }

@@ -61,6 +61,48 @@ words! {
 }
 
 words! {
+    /// How log lines are written to Loki.
+    LokiFormat {
+        /// Protobuf, compressed by snappy.
+        Protobuf = "protobuf",
+        /// JSON, compressed by gzip.
+        Json = "json",
+    }
+}
+
+words! {
+    /// How OTLP is spoken.
+    OtlpProtocol {
+        /// gRPC.
+        Grpc = "grpc",
+        /// Protobuf by HTTP/1.1.
+        Http = "http",
+    }
+}
+
+words! {
+    /// What is pushed by OTLP.
+    OtlpSignal {
+        /// All metrics, again and again.
+        Metrics = "metrics",
+        /// Log lines and events.
+        Logs = "logs",
+        /// Spans of events that took time.
+        Traces = "traces",
+    }
+}
+
+words! {
+    /// How what is pushed is compressed.
+    Compression {
+        /// By gzip.
+        Gzip = "gzip",
+        /// Not at all.
+        None = "none",
+    }
+}
+
+words! {
     /// A way to attach a program to the kernel, as `kldtrace doctor` names it.
     HookKind {
         /// BTF-typed raw tracepoint.

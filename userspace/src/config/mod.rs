@@ -11,6 +11,7 @@ mod joint;
 mod kinds;
 mod parse;
 mod read;
+mod read_push;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,12 @@ pub mod units;
 use std::{fmt::Write, fs, io::Read, path::Path};
 
 pub use error::ConfigError;
-pub use kinds::{HookKind, Level, LogFormat, MapMemory};
-pub use settings::{Config, Fleet, Hooks, Limits, Listen, Log, Node, Planes, Signals, Wireguard};
+pub use kinds::{
+    Compression, HookKind, Level, LogFormat, LokiFormat, MapMemory, OtlpProtocol, OtlpSignal,
+};
+pub use settings::{
+    Config, Fleet, Hooks, Limits, Listen, Log, Loki, Node, Otlp, Planes, Signals, Spool, Wireguard,
+};
 
 use crate::words;
 

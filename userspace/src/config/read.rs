@@ -32,7 +32,7 @@ pub(super) struct Fault {
 }
 
 /// A value as a message quotes it, short whatever the file holds.
-fn shown(value: &DeValue<'_>) -> String {
+pub(super) fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.len() <= 80 => format!("{text:?}"),
         DeValue::String(_) => "a long text".to_owned(),
@@ -46,14 +46,14 @@ fn shown(value: &DeValue<'_>) -> String {
     }
 }
 
-fn fault(value: &Spanned<DeValue<'_>>, message: String) -> Fault {
+pub(super) fn fault(value: &Spanned<DeValue<'_>>, message: String) -> Fault {
     Fault {
         offset: value.span().start,
         message,
     }
 }
 
-fn text<'a>(value: &'a Spanned<DeValue<'_>>, wanted: &str) -> Result<&'a str, Fault> {
+pub(super) fn text<'a>(value: &'a Spanned<DeValue<'_>>, wanted: &str) -> Result<&'a str, Fault> {
     value.get_ref().as_str().ok_or_else(|| {
         let found = shown(value.get_ref());
         fault(value, format!("must be {wanted}, not {found}"))
@@ -196,7 +196,7 @@ pub(super) fn integer<const LEAST: u64, const MOST: u64>(input: &Input<'_>) -> R
 
 /// The entries of a table whose keys are names that become labels, in the
 /// order of the file.
-fn named<'a>(
+pub(super) fn named<'a>(
     input: &'a Input<'_>,
     wanted: &str,
 ) -> Result<Vec<(&'a str, &'a Spanned<DeValue<'a>>)>, Fault> {
@@ -294,7 +294,7 @@ pub(super) fn peers(input: &Input<'_>) -> Result<BTreeMap<PublicKey, String>, Fa
 }
 
 /// A size from `least` to `most` bytes.
-fn size(input: &Input<'_>, least: u64, most: u64) -> Result<u64, Fault> {
+pub(super) fn size(input: &Input<'_>, least: u64, most: u64) -> Result<u64, Fault> {
     if let DeValue::Integer(number) = input.value.get_ref() {
         let examples = units::examples(&number.to_string(), ["MiB", "KiB"]);
         let message = format!("{number} has no unit: write {examples}");
@@ -320,17 +320,6 @@ pub(super) fn slow(input: &Input<'_>) -> Result<Duration, Fault> {
         return Ok(time);
     }
     let message = format!("must be \"0s\" or a time from 1ms to 1h, not {text:?}");
-    Err(fault(input.value, message))
-}
-
-/// The time that a scrape waits.
-pub(super) fn deadline(input: &Input<'_>) -> Result<Duration, Fault> {
-    let text = text(input.value, "a time such as \"5s\"")?;
-    let time = units::duration(text).map_err(|message| fault(input.value, message))?;
-    if (Duration::from_millis(100)..=Duration::from_mins(1)).contains(&time) {
-        return Ok(time);
-    }
-    let message = format!("must be a time from 100ms to 1m, not {text:?}");
     Err(fault(input.value, message))
 }
 

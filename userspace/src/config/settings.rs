@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use toml::de::DeValue;
 
 use super::{
-    kinds::{HookKind, Level, LogFormat, MapMemory},
+    kinds::{
+        Compression, HookKind, Level, LogFormat, LokiFormat, MapMemory, OtlpProtocol, OtlpSignal,
+    },
     read::{self, Fault, Input},
+    read_push,
 };
 use crate::signals::wireguard::names::PublicKey;
 
@@ -172,7 +175,7 @@ settings! {
         /// Time that a scrape waits for a collector, 100ms to 1m; one that does
         /// not answer by then is left out, and kldtrace_collector_answers says
         /// so. A scraper that says how long it waits gets three quarters of it.
-        scrape_deadline: Duration = r#""5s""# by read::deadline,
+        scrape_deadline: Duration = r#""5s""# by read_push::time::<100, 60_000>,
         /// Events that the daemon keeps for `kldtrace events`, 10 to 100000;
         /// the oldest go first.
         events: u64 = "1000" by read::integer::<10, 100_000>,
@@ -196,6 +199,79 @@ settings! {
         /// { alice = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=" }. A peer
         /// without a name is called by the first eight characters of its key.
         peers: BTreeMap<PublicKey, String> = "{}" by read::peers,
+    }
+    /// Where what is pushed waits until it is taken. Used by [loki] and [otlp].
+    spool: Spool {
+        /// Directory, made if it is missing; an absolute path.
+        directory: PathBuf = r#""/var/lib/kldtrace/spool""# by read_push::directory,
+        /// Most bytes on disk, 8MiB to 1TiB. When it is full the oldest go
+        /// first, and are counted.
+        size: u64 = r#""1GiB""# by read_push::bytes::<{ 8 << 20 }, { 1 << 40 }>,
+        /// How long at most something is in memory alone, and lost with the
+        /// power: 10ms to 1h, "0s" to wait for the disk each time, or "off" to
+        /// leave it to the kernel.
+        sync: Option<Duration> = r#""1s""# by read_push::sync,
+    }
+    /// Log lines and events to Grafana Loki.
+    loki: Loki {
+        /// Such as "https://loki.example:3100"; "" for none. /loki/api/v1/push
+        /// is where it pushes to unless the address has a path.
+        url: Option<String> = r#""""# by read_push::url,
+        /// "protobuf", which is smaller, or "json".
+        format: LokiFormat = r#""protobuf""# by read::word,
+        /// Tenant, the header X-Scope-OrgID; "" for none.
+        tenant: Option<String> = r#""""# by read::label,
+        /// User for basic authentication; "" for none.
+        username: Option<String> = r#""""# by read::label,
+        /// File with the user's password.
+        password_file: Option<PathBuf> = r#""""# by read::file,
+        /// File with a token for bearer authentication; "" for none.
+        token_file: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the authorities of the receiver; "" for those that
+        /// the node trusts. These files are read again when they change.
+        tls_ca: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the certificate to show, and one with its key; "" for
+        /// none.
+        tls_certificate: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the key of tls_certificate, without a passphrase.
+        tls_key: Option<PathBuf> = r#""""# by read::file,
+        /// Bytes at which a push is sent at once, 1KiB to 4MiB.
+        batch_size: u64 = r#""512KiB""# by read_push::bytes::<1024, { 4 << 20 }>,
+        /// How long a line waits for others at most, 10ms to 1m.
+        batch_age: Duration = r#""1s""# by read_push::time::<10, 60_000>,
+        /// How long an answer is waited for, 1s to 5m.
+        timeout: Duration = r#""30s""# by read_push::time::<1000, 300_000>,
+    }
+    /// Metrics, log lines and spans by OTLP: to an OpenTelemetry collector,
+    /// Tempo or Mimir.
+    otlp: Otlp {
+        /// Such as "https://collector.example:4317"; "" for none.
+        url: Option<String> = r#""""# by read_push::url,
+        /// "grpc", usually on port 4317, or "http", usually on port 4318.
+        protocol: OtlpProtocol = r#""grpc""# by read::word,
+        /// What is pushed.
+        signals: Vec<OtlpSignal> = r#"["metrics", "logs", "traces"]"# by read::words,
+        /// Time between two pushes of all metrics, 1s to 1h.
+        interval: Duration = r#""30s""# by read_push::time::<1000, 3_600_000>,
+        /// "gzip" or "none".
+        compression: Compression = r#""gzip""# by read::word,
+        /// PEM file with the authorities of the receiver; "" for those that
+        /// the node trusts. These files are read again when they change.
+        tls_ca: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the certificate to show, and one with its key; "" for
+        /// none.
+        tls_certificate: Option<PathBuf> = r#""""# by read::file,
+        /// PEM file with the key of tls_certificate, without a passphrase.
+        tls_key: Option<PathBuf> = r#""""# by read::file,
+        /// Bytes at which a push is sent at once, 1KiB to 4MiB.
+        batch_size: u64 = r#""512KiB""# by read_push::bytes::<1024, { 4 << 20 }>,
+        /// How long a line waits for others at most, 10ms to 1m.
+        batch_age: Duration = r#""1s""# by read_push::time::<10, 60_000>,
+        /// How long an answer is waited for, 1s to 5m.
+        timeout: Duration = r#""30s""# by read_push::time::<1000, 300_000>,
+        /// Names and values of headers that each request has, as in
+        /// { x-tenant = "one" }.
+        headers: BTreeMap<String, String> = "{}" by read_push::headers,
     }
     /// What the daemon says of itself, on standard error.
     log: Log {

@@ -61,6 +61,17 @@ pub fn format_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
+/// Whole milliseconds of `time` in the largest unit up to hours that divides
+/// them.
+pub(super) fn format_duration(time: Duration) -> String {
+    let ms = time.as_millis();
+    let (unit, factor) = [("h", 3_600_000), ("m", 60_000), ("s", 1000)]
+        .into_iter()
+        .find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor))
+        .unwrap_or(("ms", 1));
+    format!("{}{unit}", ms / factor)
+}
+
 /// What a number without a unit could have meant, for the error.
 pub(super) fn examples(number: &str, units: [&str; 2]) -> String {
     format!("\"{number}{}\" or \"{number}{}\"", units[0], units[1])

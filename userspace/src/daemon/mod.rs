@@ -5,6 +5,7 @@ mod api;
 pub use api::WINDOW as DOCTOR_WINDOW;
 mod http;
 mod listen;
+mod pushes;
 mod renew;
 mod serve;
 mod told;
@@ -22,7 +23,10 @@ use tokio::{
     sync::watch,
 };
 
-use self::told::Told;
+use self::{
+    pushes::{Pushes, measure},
+    told::Told,
+};
 use crate::{
     config::Config,
     fleet::Fleet,
@@ -80,12 +84,15 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
+    let (pushes, certificates) = Pushes::start(&config)?;
     let counts = |name| Arc::new(Listener::new(name, config.listen.connections));
     let (for_scrapes, for_tool) = (counts("metrics"), counts("socket"));
     let serving = Arc::new(Serving {
         listeners: vec![for_scrapes.clone(), for_tool.clone()],
-        certificates: renew::certificates(tls.as_ref()),
+        certificates: renew::certificates(tls.as_ref(), certificates),
+        push: pushes.state(),
     });
+    let pushes = Arc::new(pushes);
     let fleet = Arc::new(RwLock::new(Fleet::new(&config)));
     let shared = Shared(Arc::new(Mutex::new(start(&config, &serving)?)));
     let (stop, stopped) = watch::channel(false);
@@ -100,7 +107,8 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     tasks.spawn(serve::serve(listener, None, router, for_tool, stopped));
     let mut renewal = tokio::spawn(renew::follow(serving.clone()));
     let told = Arc::new(Mutex::new(Told::default()));
-    let mut events = tokio::spawn(drain(shared.clone(), told.clone()));
+    let mut events = tokio::spawn(drain(shared.clone(), told.clone(), pushes.clone()));
+    let mut metrics = tokio::spawn(measure(shared.clone(), pushes.clone(), config.clone()));
     let mut statistics = tokio::spawn(sample_costs(shared.clone()));
 
     let mut config = config;
@@ -111,9 +119,11 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             _ = hangup.recv() => {
                 // The old ring buffers go with the old reader.
                 events.abort();
+                metrics.abort();
                 renew::now(&serving);
                 config = reload(config, path.as_deref(), &shared, &serving, &fleet).await;
-                events = tokio::spawn(drain(shared.clone(), told.clone()));
+                events = tokio::spawn(drain(shared.clone(), told.clone(), pushes.clone()));
+                metrics = tokio::spawn(measure(shared.clone(), pushes.clone(), config.clone()));
             }
             Some(ended) = tasks.join_next() => {
                 ended.context("a listener ended")?;
@@ -121,12 +131,10 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopping");
-    events.abort();
-    statistics.abort();
-    renewal.abort();
-    let _ = (&mut renewal).await;
-    let _ = (&mut events).await;
-    let _ = (&mut statistics).await;
+    for task in [&mut renewal, &mut events, &mut metrics, &mut statistics] {
+        task.abort();
+        let _ = task.await;
+    }
     // Before the listener closes: then a successor may have its socket there,
     // while we wait for our last clients.
     drop(socket.path);
@@ -139,7 +147,26 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     {
         tracing::warn!("a client did not finish in 5 s");
     }
+    last_words(&shared, pushes).await;
     Ok(())
+}
+
+/// Pushes the events of the last moment.
+async fn last_words(shared: &Shared, pushes: Arc<Pushes>) {
+    let ended = shared.with(move |reader| {
+        if let Err(error) = reader.drain() {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the last events are not pushed");
+        }
+        pushes.events(reader.events());
+        // Nobody else is left who would push.
+        if let Some(pushes) = Arc::into_inner(pushes) {
+            pushes.end();
+        }
+    });
+    if let Err(error) = ended.await {
+        tracing::warn!(%error, "the last pushes");
+    }
 }
 
 fn start(config: &Config, serving: &Arc<Serving>) -> anyhow::Result<Reader> {
@@ -189,8 +216,20 @@ async fn reload(
             return old;
         }
     };
-    if (&new.listen, &new.log, &new.node) != (&old.listen, &old.log, &old.node) {
-        tracing::warn!("changes of [listen], [log] and [node] take a restart");
+    let fixed = |config: &Config| {
+        (
+            config.listen.clone(),
+            config.log.clone(),
+            config.node.clone(),
+            config.spool.clone(),
+            config.loki.clone(),
+            config.otlp.clone(),
+        )
+    };
+    if fixed(&new) != fixed(&old) {
+        tracing::warn!(
+            "changes of [listen], [log], [node], [spool], [loki] and [otlp] take a restart"
+        );
     }
     *fleet.write().unwrap_or_else(PoisonError::into_inner) = Fleet::new(&new);
     let probes = |config: &Config| {
@@ -236,7 +275,7 @@ async fn reload(
 }
 
 /// Takes events out of the ring buffers as they come, and tells of them.
-async fn drain(shared: Shared, told: Arc<Mutex<Told>>) -> anyhow::Result<()> {
+async fn drain(shared: Shared, told: Arc<Mutex<Told>>, pushes: Arc<Pushes>) -> anyhow::Result<()> {
     let descriptor = shared.with(|reader| reader.events_fd()).await??;
     // SAFETY: the descriptor is owned by the AsyncFd and lives as long.
     let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE)? };
@@ -246,11 +285,12 @@ async fn drain(shared: Shared, told: Arc<Mutex<Told>>) -> anyhow::Result<()> {
         if let Ok(event) = event {
             event?.clear_ready();
         }
-        let told = told.clone();
+        let (told, pushes) = (told.clone(), pushes.clone());
         let taken = shared.with(move |reader| {
             let taken = reader.drain();
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             told.tell(reader.events(), Instant::now());
+            pushes.events(reader.events());
             taken
         });
         taken.await??;

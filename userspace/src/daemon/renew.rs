@@ -12,13 +12,16 @@ use crate::signals::serving::{Certificate, Serving};
 /// than to be told of changes through every way of replacing a file.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The certificates of this daemon.
-pub(super) fn certificates(listen: Option<&Arc<Server>>) -> Vec<Certificate> {
+/// The certificates of this daemon: the listener's, and those for pushes.
+pub(super) fn certificates(
+    listen: Option<&Arc<Server>>,
+    pushes: Vec<Certificate>,
+) -> Vec<Certificate> {
     let listen = listen.map(|server| Certificate {
         purpose: "listen",
         files: server.clone(),
     });
-    listen.into_iter().collect()
+    listen.into_iter().chain(pushes).collect()
 }
 
 /// Looks at the files, again and again.

@@ -12,6 +12,7 @@ pub mod maps;
 pub mod module;
 mod node;
 pub mod own;
+pub mod pushing;
 pub mod reader;
 mod rings;
 pub mod serving;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use kldtrace_abi::histogram::Histogram;
 
-use super::serving::{CertificateState, ListenerState};
+use super::{
+    pushing::PushState,
+    serving::{CertificateState, ListenerState},
+};
 use crate::collect::listen::Listening;
 
 /// The state of one program.
@@ -90,6 +93,8 @@ pub struct Facts {
     pub listeners: Vec<ListenerState>,
     /// The daemon's certificates.
     pub certificates: Vec<CertificateState>,
+    /// Pushes; `None`: nothing is pushed.
+    pub push: Option<PushState>,
     /// Collectors that may not answer.
     pub collectors: Vec<CollectorState>,
 }

@@ -7,6 +7,8 @@ use std::sync::{
 
 use kldtrace_exporters::tls::Follow;
 
+use super::pushing::Pushing;
+
 /// Why a connection was ended by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
@@ -86,6 +88,8 @@ pub struct Serving {
     pub listeners: Vec<Arc<Listener>>,
     /// The certificates.
     pub certificates: Vec<Certificate>,
+    /// The pushes; `None`: nothing is pushed.
+    pub push: Option<Arc<Pushing>>,
 }
 
 /// A listener at one moment.

@@ -49,6 +49,7 @@ impl Reader {
             listened,
             listeners: self.serving.listeners(),
             certificates: self.serving.certificates(),
+            push: self.serving.push.as_ref().map(|push| push.state()),
             collectors: self
                 .modules
                 .iter()

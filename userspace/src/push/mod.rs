@@ -1,0 +1,11 @@
+//! Pushing to Loki and by OTLP: a thread of its own, fed through an outbox.
+
+mod destinations;
+mod outbox;
+mod thread;
+
+pub use self::{
+    destinations::{Destinations, metrics},
+    outbox::{Outbox, Parcel},
+    thread::{Thread, start},
+};

@@ -1,0 +1,188 @@
+//! The thread that writes the spool and pushes what is in it.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use kldtrace_exporters::{
+    push::{Aside, Counters, Delivery, Destination, Lane, Settings},
+    spool::{self, Reader, Spool},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinSet, LocalSet},
+    time::MissedTickBehavior,
+};
+
+use super::{Destinations, Outbox, Parcel};
+use crate::{config::Config, signals::pushing::Pushing};
+
+/// How long destinations may go on when the daemon ends.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a disk is left alone that did not take something.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of each of the two files with what was refused.
+const ASIDE: u64 = 4 << 20;
+/// How often is told of a disk that goes on to fail.
+const REMIND: Duration = Duration::from_mins(10);
+
+/// The running thread.
+pub struct Thread {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Ends it: what is there is pushed for up to two seconds more. Everybody
+    /// who has a part of the outbox must be gone.
+    pub fn end(self) {
+        self.stop.send_replace(true);
+        if self.thread.join().is_err() {
+            tracing::error!("pushing ended by a fault of its own");
+        }
+    }
+}
+
+/// Opens the spool and starts to push.
+///
+/// # Errors
+/// When the spool cannot be opened.
+pub fn start(config: &Config, destinations: Destinations) -> anyhow::Result<(Outbox, Thread)> {
+    let settings = spool::Settings {
+        directory: config.spool.directory.clone(),
+        bytes: config.spool.size,
+        sync: config.spool.sync,
+    };
+    let names = destinations.lanes();
+    let (spool, readers) = Spool::open(settings, &names).context("[spool]")?;
+    let counters: Vec<Arc<Counters>> = names.iter().map(|_| Arc::default()).collect();
+    let of = names.iter().map(|(name, _)| *name);
+    let pushing = Arc::new(Pushing {
+        spool: spool.clone(),
+        limit: config.spool.size,
+        destinations: of.zip(counters.iter().cloned()).collect(),
+        missed: AtomicU64::new(0),
+    });
+    let aside = config.spool.directory.join("refused.jsonl");
+    let aside = Arc::new(Aside::new(aside, ASIDE));
+    let (outbox, parcels) = Outbox::new(pushing);
+    let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()?;
+    let work = async move {
+        let mut tasks = Tasks {
+            names: names.into_iter(),
+            readers: readers.into_iter().zip(counters),
+            aside,
+            stopped,
+            set: JoinSet::new(),
+        };
+        tasks.add(destinations.loki);
+        tasks.add(destinations.otlp);
+        let sync = tokio::task::spawn_local(sync(spool.clone()));
+        write(parcels, spool, tasks.stopped.clone()).await;
+        while tasks.set.join_next().await.is_some() {}
+        sync.abort();
+    };
+    let thread = std::thread::Builder::new()
+        .name("push".to_owned())
+        .spawn(move || runtime.block_on(LocalSet::new().run_until(work)))
+        .context("no thread for pushes")?;
+    Ok((outbox, Thread { stop, thread }))
+}
+
+/// The deliveries, and what the next of them reads and counts with.
+struct Tasks<N, R> {
+    names: N,
+    readers: R,
+    aside: Arc<Aside>,
+    stopped: watch::Receiver<bool>,
+    set: JoinSet<()>,
+}
+
+impl<'a, N, R> Tasks<N, R>
+where
+    N: Iterator<Item = (&'static str, &'a [Lane])>,
+    R: Iterator<Item = (Reader, Arc<Counters>)>,
+{
+    /// Begins to deliver, if there is such a destination: in the order of
+    /// [`Destinations::lanes`].
+    fn add<D: Destination + 'static>(&mut self, destination: Option<(D, Settings)>) {
+        let Some((destination, settings)) = destination else {
+            return;
+        };
+        let (Some((name, _)), Some((reader, counters))) = (self.names.next(), self.readers.next())
+        else {
+            return;
+        };
+        let delivery = Delivery {
+            name,
+            reader,
+            destination,
+            settings,
+            counters,
+            aside: self.aside.clone(),
+        };
+        let stopped = self.stopped.clone();
+        self.set.spawn_local(delivery.run(stopped, GRACE));
+    }
+}
+
+/// Puts parcels into the spool until nobody sends any more. What the disk does
+/// not take is tried again: meanwhile the outbox fills, and its owner counts.
+async fn write(
+    mut parcels: mpsc::Receiver<Parcel>,
+    spool: Spool,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut told: Option<Instant> = None;
+    while let Some(parcel) = parcels.recv().await {
+        while let Err(error) = spool.append(&parcel.entries()) {
+            if matches!(error, spool::Error::TooLarge(_)) {
+                tracing::error!(%error, "entries are lost");
+                break;
+            }
+            if told.is_none_or(|told| told.elapsed() > REMIND) {
+                tracing::error!(%error, "the spool takes nothing; it is tried again each second");
+                told = Some(Instant::now());
+            }
+            let stop = stopped.wait_for(|stop| *stop);
+            if tokio::time::timeout(AGAIN, stop).await.is_ok() {
+                tracing::error!(%error, "the last entries are lost");
+                break;
+            }
+        }
+        if told.take().is_some() {
+            tracing::info!("the spool takes entries again");
+        }
+    }
+}
+
+/// Has the disk take what was appended, as often as the settings want it.
+async fn sync(spool: Spool) {
+    let Some(every) = spool.sync_every() else {
+        return;
+    };
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tick.tick().await;
+        let spool = spool.clone();
+        let Ok(done) = tokio::task::spawn_blocking(move || spool.sync()).await else {
+            return;
+        };
+        if let Err(error) = &done
+            && !failing
+        {
+            tracing::error!(%error, "the disk does not take the spool");
+        }
+        failing = done.is_err();
+    }
+}
