@@ -49,7 +49,7 @@ pub struct Otlp {
 
 enum Transport {
     Grpc(Box<OverGrpc>),
-    Http(OverHttp),
+    Http(Box<OverHttp>),
 }
 
 /// What of the entries at hand the receiver has, by signal and the entry's
@@ -88,7 +88,7 @@ impl Otlp {
         let headers = settings.headers()?;
         let transport = match settings.protocol {
             Protocol::Grpc => Transport::Grpc(Box::new(OverGrpc::new(settings, endpoint, headers))),
-            Protocol::Http => Transport::Http(OverHttp::new(settings, endpoint, headers)),
+            Protocol::Http => Transport::Http(Box::new(OverHttp::new(settings, endpoint, headers))),
         };
         Ok(Self {
             transport,
