@@ -21,6 +21,7 @@ mod load;
 mod net;
 mod own;
 mod prometheus;
+mod pushes;
 mod sched;
 mod serving;
 mod tcp;
