@@ -34,6 +34,9 @@ const PROGRAMS: &[&str] = &[
     "--test=boundaries",
     "--test=prometheus",
     "--test=tls",
+    "--test=spool",
+    "--test=push",
+    "--test=loki",
     "--test=live",
 ];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
