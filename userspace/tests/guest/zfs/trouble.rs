@@ -138,6 +138,7 @@ fn zfs_failed_requests_are_those_of_zpool_status() {
     pool.sync();
     sh("zpool export failio && zpool import -d /tmp failio");
     let before = probes.snapshot();
+    let left_before = lost(&probes, "zfs_event");
     sh("zinject -d /tmp/failio-b -e io -T read -f 20 failio >/dev/null");
     let _ = Command::new("cat").arg(pool.file("file")).output();
     sh("zpool scrub -w failio");
@@ -150,7 +151,12 @@ fn zfs_failed_requests_are_those_of_zpool_status() {
     assert!(read > 0);
     assert_eq!(io("/tmp/failio-b"), read + write);
     assert_eq!(io("/tmp/failio-a"), 0);
-    assert_eq!(told(&mut probes, "io"), told_by_zfs("io"));
+    // Chance has it how many fail in one second: what is over the limit on
+    // events is counted.
+    let told = told(&mut probes, "io") as u64;
+    let left = lost(&probes, "zfs_event") - left_before;
+    assert!(told > 0);
+    assert_eq!(told + left, told_by_zfs("io") as u64);
 }
 
 #[test]
