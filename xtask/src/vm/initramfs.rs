@@ -218,13 +218,6 @@ fn pack(tree: &Path, archive: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where runs keep their things.
-pub fn folder(name: &str) -> Result<PathBuf> {
-    let folder = sh::target_dir().join("vm").join(name);
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

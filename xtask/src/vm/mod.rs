@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod build;
 mod buildroot;
+mod held;
 mod image;
 mod initramfs;
 mod matrix;
@@ -23,6 +24,7 @@ use crate::setup::{self, Goal};
 use crate::sh;
 use crate::test::summary::Tests;
 use build::Parts;
+use held::Held;
 use initramfs::Run;
 use matrix::Cell;
 
@@ -139,7 +141,7 @@ fn say(step: &str, outcome: &str, start: Instant) {
 
 fn measure(cell: &Cell, limit: u64) -> Result<ExitCode> {
     let parts = build::parts(cell)?;
-    let folder = initramfs::folder(cell.kernel)?;
+    let folder = Held::of(cell.kernel)?;
     let run = Run {
         script: bench::SCRIPT.to_owned(),
         programs: vec![kldtrace()?, std::env::current_exe()?],
@@ -162,7 +164,7 @@ fn measure(cell: &Cell, limit: u64) -> Result<ExitCode> {
 
 fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
     let parts = build::parts(cell)?;
-    let folder = initramfs::folder(cell.kernel)?;
+    let folder = Held::of(cell.kernel)?;
     let run = Run {
         script: args.exec.clone().unwrap_or_default(),
         programs: vec![kldtrace()?],
@@ -205,7 +207,7 @@ fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> R
         programs: vec![binary, kldtrace()?],
         ..Run::default()
     };
-    let folder = initramfs::folder(cell.kernel)?;
+    let folder = Held::of(cell.kernel)?;
     let archive = initramfs::write(&parts, &run, &folder)?;
     say("tests", "built and packed", start);
     let start = Instant::now();
