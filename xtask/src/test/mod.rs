@@ -32,6 +32,7 @@ const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
 /// Test programs, but for `guest`, which would skip all of its tests here.
 const PROGRAMS: &[&str] = &[
     "--test=boundaries",
+    "--test=plane",
     "--test=prometheus",
     "--test=tls",
     "--test=spool",

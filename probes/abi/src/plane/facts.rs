@@ -1,0 +1,104 @@
+//! What the parser finds in a packet.
+
+/// What a frame carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Family {
+    /// Neither IP nor ARP, or too short to tell.
+    #[default]
+    Other = 0,
+    /// Address resolution.
+    Arp = 1,
+    /// IPv4.
+    V4 = 4,
+    /// IPv6.
+    V6 = 6,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Fragment {
+    /// All of it.
+    #[default]
+    Whole = 0,
+    /// The first part, which has the ports.
+    First = 1,
+    /// A later part, which has none.
+    Later = 2,
+}
+
+/// What is wrong with a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Malformed {
+    /// Nothing.
+    #[default]
+    No = 0,
+    /// It ends within a header.
+    Truncated = 1,
+    /// It has more than two VLAN tags.
+    VlanStack = 2,
+    /// The version is not the one that the frame announces, or not 4 or 6.
+    Version = 3,
+    /// The length of a header is impossible.
+    HeaderLength = 4,
+    /// A length is less than its header, or more than has arrived.
+    Length = 5,
+    /// It has more than [`super::parse::EXTENSIONS`] extension headers.
+    Extensions = 6,
+    /// Hop-by-hop options that are not the first header (RFC 8200, 4.1).
+    ExtensionOrder = 7,
+    /// A routing header of type 0 (RFC 5095).
+    SourceRoute = 8,
+    /// A first fragment without all of its transport header (RFC 1858; RFC
+    /// 7112), or a fragment that is not the last and has a length that is no
+    /// multiple of 8.
+    TinyFragment = 9,
+    /// A fragment that would overwrite the header of TCP (RFC 3128), or ends
+    /// behind 65,535 bytes.
+    OverlappingFragment = 10,
+    /// An IPv4-mapped address in an IPv6 header.
+    MappedAddress = 11,
+}
+
+/// A packet in 48 bytes, without padding: part of keys of maps.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// The source; of IPv4 in the form `::ffff:a.b.c.d`, so that one look-up
+    /// serves both.
+    pub source: [u8; 16],
+    /// The destination, in the same form.
+    pub destination: [u8; 16],
+    /// Bytes of the IP packet by its own header, or of the frame without IP.
+    pub length: u32,
+    /// Port of TCP or UDP; 0: none.
+    pub source_port: u16,
+    /// Port of TCP or UDP; 0: none.
+    pub destination_port: u16,
+    /// What it carries.
+    pub family: Family,
+    /// The protocol of IP, behind extension headers.
+    pub protocol: u8,
+    /// Type of ICMP or ICMPv6.
+    pub icmp_type: u8,
+    /// Code of ICMP or ICMPv6.
+    pub icmp_code: u8,
+    /// Flags of TCP, as on the wire.
+    pub tcp_flags: u8,
+    /// Which part of a datagram it is.
+    pub fragment: Fragment,
+    /// VLAN tags.
+    pub vlans: u8,
+    /// What is wrong with it. The facts found up to there stand.
+    pub malformed: Malformed,
+}
+
+impl Facts {
+    /// An IPv4 address in the form of [`Self::source`].
+    #[inline(always)]
+    pub const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    }
+}

@@ -1,0 +1,201 @@
+//! From bytes to facts: link and IP headers.
+
+use super::{
+    facts::{Facts, Family, Fragment, Malformed},
+    transport,
+};
+
+/// Extension headers that are followed.
+pub const EXTENSIONS: usize = 8;
+
+/// The bytes of a packet. Every load is checked against the end, as the
+/// verifier demands and as a slice does by itself.
+pub trait Packet {
+    /// Bytes that have arrived.
+    fn length(&self) -> usize;
+    /// `N` bytes from offset `at`; `None` where the packet ends before.
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+}
+
+impl Packet for [u8] {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.get(at..)?.first_chunk().copied()
+    }
+}
+
+/// What a packet begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// A header of Ethernet.
+    Ethernet,
+    /// That of IP: WireGuard and other tunnels.
+    Bare,
+}
+
+/// Reads a packet.
+#[inline(always)]
+pub fn parse<P: Packet + ?Sized>(packet: &P, link: Link) -> Facts {
+    let mut facts = Facts {
+        length: packet.length() as u32,
+        ..Facts::default()
+    };
+    if let Err(reason) = frame(packet, link, &mut facts) {
+        facts.malformed = reason;
+    }
+    facts
+}
+
+/// Loads, or says that the packet is too short.
+#[inline(always)]
+pub(super) fn load<const N: usize, P: Packet + ?Sized>(
+    packet: &P,
+    at: usize,
+) -> Result<[u8; N], Malformed> {
+    packet.load(at).ok_or(Malformed::Truncated)
+}
+
+#[inline(always)]
+fn frame<P: Packet + ?Sized>(packet: &P, link: Link, facts: &mut Facts) -> Result<(), Malformed> {
+    if link == Link::Bare {
+        let [first] = load(packet, 0)?;
+        return match first >> 4 {
+            4 => v4(packet, 0, facts),
+            6 => v6(packet, 0, facts),
+            _ => Err(Malformed::Version),
+        };
+    }
+    let mut at = 12;
+    // 802.1Q and 802.1ad: two tags, and the type behind them.
+    for tags in 0..3 {
+        let kind = u16::from_be_bytes(load(packet, at)?);
+        at += 2;
+        match kind {
+            0x8100 | 0x88a8 if tags == 2 => return Err(Malformed::VlanStack),
+            0x8100 | 0x88a8 => {
+                facts.vlans = tags + 1;
+                at += 2;
+            }
+            0x0800 => return v4(packet, at, facts),
+            0x86dd => return v6(packet, at, facts),
+            0x0806 => {
+                facts.family = Family::Arp;
+                // Ethernet and IPv4: RFC 826.
+                return load::<28, P>(packet, at).map(|_| ());
+            }
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn v4<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<(), Malformed> {
+    facts.family = Family::V4;
+    let header: [u8; 20] = load(packet, at)?;
+    if header[0] >> 4 != 4 {
+        return Err(Malformed::Version);
+    }
+    facts.source = Facts::mapped([header[12], header[13], header[14], header[15]]);
+    facts.destination = Facts::mapped([header[16], header[17], header[18], header[19]]);
+    facts.protocol = header[9];
+    let own = usize::from(header[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if own < 20 {
+        return Err(Malformed::HeaderLength);
+    }
+    facts.length = total as u32;
+    if total < own || at + total > packet.length() {
+        return Err(Malformed::Length);
+    }
+    let field = u16::from_be_bytes([header[6], header[7]]);
+    let payload = total - own;
+    part(field & 0x1fff, field & 0x2000 != 0, payload, facts)?;
+    transport::read(packet, at + own, payload, facts)
+}
+
+#[inline(always)]
+fn v6<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<(), Malformed> {
+    facts.family = Family::V6;
+    let head: [u8; 8] = load(packet, at)?;
+    if head[0] >> 4 != 6 {
+        return Err(Malformed::Version);
+    }
+    facts.source = load(packet, at + 8)?;
+    facts.destination = load(packet, at + 24)?;
+    let mut left = usize::from(u16::from_be_bytes([head[4], head[5]]));
+    facts.length = left as u32 + 40;
+    facts.protocol = head[6];
+    if at + 40 + left > packet.length() {
+        return Err(Malformed::Length);
+    }
+    let mapped = |address: &[u8; 16]| address[..12] == Facts::mapped([0; 4])[..12];
+    if mapped(&facts.source) || mapped(&facts.destination) {
+        return Err(Malformed::MappedAddress);
+    }
+    let mut at = at + 40;
+    for number in 0..=EXTENSIONS {
+        // Numbers of extension headers: IANA, protocol-numbers. That of AH
+        // (51) is a protocol here, as it is for IPv4.
+        let kind = facts.protocol;
+        if !matches!(kind, 0 | 43 | 44 | 60 | 135 | 139 | 140) {
+            return transport::read(packet, at, left, facts);
+        }
+        if number == EXTENSIONS {
+            break;
+        }
+        if kind == 0 && number > 0 {
+            return Err(Malformed::ExtensionOrder);
+        }
+        let header: [u8; 4] = if left >= 8 {
+            load(packet, at)?
+        } else {
+            return Err(Malformed::Truncated);
+        };
+        let own = if kind == 44 {
+            8
+        } else {
+            (usize::from(header[1]) + 1) * 8
+        };
+        if own > left {
+            return Err(Malformed::HeaderLength);
+        }
+        if kind == 43 && header[2] == 0 {
+            return Err(Malformed::SourceRoute);
+        }
+        facts.protocol = header[0];
+        at += own;
+        left -= own;
+        if kind == 44 {
+            let field = u16::from_be_bytes([header[2], header[3]]);
+            part(field >> 3, field & 1 != 0, left, facts)?;
+            if facts.fragment == Fragment::Later {
+                return Ok(());
+            }
+        }
+    }
+    Err(Malformed::Extensions)
+}
+
+/// Which part of a datagram it is; `offset` counts units of 8 bytes.
+#[inline(always)]
+fn part(offset: u16, more: bool, payload: usize, facts: &mut Facts) -> Result<(), Malformed> {
+    facts.fragment = match (offset, more) {
+        (0, false) => return Ok(()),
+        (0, true) => Fragment::First,
+        _ => Fragment::Later,
+    };
+    if more && !payload.is_multiple_of(8) {
+        return Err(Malformed::TinyFragment);
+    }
+    let inside_tcp = facts.protocol == transport::TCP && (1..=2).contains(&offset);
+    if inside_tcp || usize::from(offset) * 8 + payload > 65_535 {
+        return Err(Malformed::OverlappingFragment);
+    }
+    Ok(())
+}
