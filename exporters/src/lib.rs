@@ -4,6 +4,7 @@
 //! Nothing here knows of eBPF, the kernel or the daemon.
 
 pub mod loki;
+pub mod glob;
 pub mod model;
 pub mod otlp;
 pub mod prometheus;
