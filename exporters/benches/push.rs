@@ -81,7 +81,7 @@ async fn measure(name: &str, format: Format) {
     }
     stop.send_replace(true);
     task.await.expect("the delivery");
-    let cpu = thread_cpu() - before;
+    let cpu = thread_cpu().saturating_sub(before);
     let taken = counters.read().taken;
     let stored: usize = double.stored().values().map(Vec::len).sum();
     assert_eq!((taken, stored as u64), (sent, sent));

@@ -3,8 +3,9 @@
 //!
 //! Nothing here knows of eBPF, the kernel or the daemon.
 
-pub mod loki;
 pub mod glob;
+pub mod journal;
+pub mod loki;
 pub mod model;
 pub mod otlp;
 pub mod prometheus;
