@@ -18,6 +18,7 @@ use self::{encode::Encoder, streams::Newest};
 use crate::{
     push::{
         Destination, Entry, Lane, Verdict,
+        answer::words,
         http::{Http, Version},
     },
     record::{self, Record},
@@ -146,7 +147,7 @@ impl Loki {
             Err(error) => return later(error.to_string()),
         };
         match self.http.send(request).await {
-            Err(error) => later(answer::bounded(&error.to_string())),
+            Err(error) => later(words(&error.to_string())),
             Ok(response) => {
                 let secrets = credentials.as_ref().map_or(&[][..], |own| &own.secrets);
                 let verdict = answer::judge(&response, secrets);

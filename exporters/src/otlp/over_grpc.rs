@@ -26,10 +26,11 @@ use tonic::{Status, body::Body, codec::CompressionEncoding};
 use super::{
     request::{Partial, Request},
     settings::{Compression, Settings},
-    verdict::{self, later, words},
+    verdict::{self, later},
 };
 use crate::push::{
     Verdict,
+    answer::words,
     http::{Connector, Version, connector},
 };
 

@@ -10,10 +10,11 @@ use http_body_util::Full;
 use super::{
     request::Request,
     settings::{Compression, Error, Settings},
-    verdict::{self, later, words},
+    verdict::{self, later},
 };
 use crate::push::{
     Verdict,
+    answer::words,
     http::{Http, Version},
 };
 

@@ -2,36 +2,17 @@
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use prost::Message;
 use tonic::Code;
 
 use super::request::Partial;
-use crate::push::Verdict;
-
-/// Most characters of a receiver's words that are kept.
-const WORDS: usize = 300;
-
-/// A receiver's words, which may be anything: few, and none that could move a
-/// cursor or end a line.
-pub fn words(text: &str) -> String {
-    let visible = text.chars().take(WORDS);
-    let visible = visible.map(|c| {
-        if c.is_control() || is_format(c) {
-            ' '
-        } else {
-            c
-        }
-    });
-    visible.collect::<String>().trim().to_owned()
-}
-
-/// Marks that turn the direction of what follows.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+use crate::push::{
+    Verdict,
+    answer::{of_web_server, retry_after, words},
+};
 
 /// Later, without a word of when.
 pub fn later(why: impl Into<String>) -> Verdict {
@@ -90,48 +71,53 @@ struct RpcDuration {
 /// What an answer of HTTP means that is not 200.
 pub fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict {
     let said = RpcStatus::decode(body).map_or_else(
-        |_| String::from_utf8_lossy(&body[..body.len().min(4 * WORDS)]).into_owned(),
+        |_| String::from_utf8_lossy(body).into_owned(),
         |status| status.message,
     );
-    let said = words(&said);
-    let code = status.as_u16();
-    match code {
-        429 | 502 | 503 | 504 => Verdict::Later {
-            why: format!("HTTP {code}: {said}"),
-            after: headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now())),
+    let why = format!("HTTP {}: {}", status.as_u16(), words(&said));
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
+            if of_web_server(headers, body) =>
+        {
+            later(format!("{why} (is it http or https?)"))
+        }
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY => Verdict::Refused { why },
+        // The specification would have 500 dropped; but a fault over there says
+        // nothing of what is in the push.
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Verdict::Later {
+            why,
+            after: retry_after(headers),
         },
-        400 | 413 | 422 | 500 => Verdict::Refused {
-            why: format!("HTTP {code}: {said}"),
+        _ if status.is_server_error() => Verdict::Later {
+            why,
+            after: retry_after(headers),
         },
-        _ => later(format!(
-            "HTTP {code}, which is a matter of settings: {said}"
-        )),
+        _ => later(format!("{why} (a matter of settings)")),
     }
-}
-
-/// Seconds, or a date.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = httpdate::parse_http_date(value).ok()?;
-    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// What a status of gRPC means that the receiver itself set.
 pub fn of_grpc(status: &tonic::Status) -> Verdict {
     let code = status.code();
-    let said = words(status.message());
-    let why = format!("gRPC {code:?}: {said}");
+    let why = format!("gRPC {code:?}: {}", words(status.message()));
     match code {
-        // gRPC's own servers say so when a message is over their limit.
-        Code::ResourceExhausted | Code::OutOfRange if is_size(status.message()) => {
+        // Servers have different codes for a message that is over their limit.
+        _ if is_size(status.message()) => Verdict::Refused { why },
+        Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => {
             Verdict::Refused { why }
         }
-        Code::Cancelled
+        Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::Unimplemented => {
+            later(format!("{why} (a matter of settings)"))
+        }
+        // The specification would have UNKNOWN and INTERNAL dropped; but a
+        // fault over there says nothing of what is in the push. With OK there
+        // was no answer that could be read.
+        Code::Ok
+        | Code::Unknown
+        | Code::Internal
+        | Code::Cancelled
         | Code::DeadlineExceeded
         | Code::ResourceExhausted
         | Code::Aborted
@@ -141,17 +127,6 @@ pub fn of_grpc(status: &tonic::Status) -> Verdict {
             why,
             after: retry_delay(status.details()),
         },
-        Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::Unimplemented => {
-            later(format!(
-                "gRPC {code:?}, which is a matter of settings: {said}"
-            ))
-        }
-        Code::Ok
-        | Code::Unknown
-        | Code::InvalidArgument
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::Internal => Verdict::Refused { why },
     }
 }
 
@@ -174,26 +149,9 @@ fn retry_delay(details: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
-
-    #[test]
-    fn words_are_few_and_harmless() {
-        assert_eq!(words("  a\r\n\u{1b}[2Jb\u{202e}c\0"), "a   [2Jb c");
-        assert_eq!(words(&"é".repeat(1000)).chars().count(), 300);
-    }
-
-    #[test]
-    fn a_receiver_asks_to_wait_in_seconds_or_until_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let asked = |value| retry_after(value, now);
-        assert_eq!(asked(" 7 "), Some(Duration::from_secs(7)));
-        let later = "Sun, 06 Nov 1994 08:50:37 GMT";
-        assert_eq!(asked(later), Some(Duration::from_mins(1)));
-        let past = "Sun, 06 Nov 1994 08:48:37 GMT";
-        assert_eq!(asked(past), Some(Duration::ZERO));
-        assert_eq!(asked("-1"), None);
-        assert_eq!(asked("soon"), None);
-    }
 
     #[test]
     fn each_code_of_grpc_is_judged_by_the_table() {
@@ -203,17 +161,17 @@ mod tests {
             Verdict::Refused { .. } => "refused",
             other => panic!("{other:?}"),
         };
-        // CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED,
-        // OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS.
-        for code in [1, 4, 8, 10, 11, 14, 15] {
+        // OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED,
+        // ABORTED, OUT_OF_RANGE, INTERNAL, UNAVAILABLE, DATA_LOSS.
+        for code in [0, 1, 2, 4, 8, 10, 11, 13, 14, 15] {
             assert_eq!(kind(Code::from_i32(code)), "later", "{code}");
         }
         // NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
         for code in [5, 7, 12, 16] {
             assert_eq!(kind(Code::from_i32(code)), "setting", "{code}");
         }
-        // UNKNOWN, INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, INTERNAL.
-        for code in [2, 3, 6, 9, 13] {
+        // INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION.
+        for code in [3, 6, 9] {
             assert_eq!(kind(Code::from_i32(code)), "refused", "{code}");
         }
         for (code, text) in [
@@ -225,11 +183,56 @@ mod tests {
                 Code::OutOfRange,
                 "Error, decoded message length too large: found 9 bytes",
             ),
+            (
+                Code::Internal,
+                "grpc: received message larger than max (9 vs. 4)",
+            ),
         ] {
             let status = tonic::Status::new(code, text);
             assert!(
                 matches!(of_grpc(&status), Verdict::Refused { .. }),
                 "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_status_of_http_has_its_meaning() {
+        let judged = |status: u16, kind: &'static str, body: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
+            headers.insert(header::RETRY_AFTER, "7".parse().unwrap());
+            of_http(StatusCode::from_u16(status).unwrap(), &headers, body)
+        };
+        // Status { message: "bad" }.
+        let bad = b"\x12\x03bad";
+        for status in [400, 413, 422] {
+            let why = format!("HTTP {status}: bad");
+            let verdict = judged(status, "application/x-protobuf", bad);
+            assert_eq!(verdict, Verdict::Refused { why });
+        }
+        for status in [408, 429, 500, 502, 503, 504] {
+            let after = Some(Duration::from_secs(7));
+            let why = format!("HTTP {status}: bad");
+            let verdict = judged(status, "application/x-protobuf", bad);
+            assert_eq!(verdict, Verdict::Later { why, after });
+        }
+        for (status, kind, body) in [
+            (401, "text/plain", &b"who?"[..]),
+            (404, "text/plain", b""),
+            (302, "text/plain", b""),
+            (204, "text/plain", b""),
+            (400, "text/html", b"<html>"),
+            (
+                400,
+                "text/plain",
+                b"Client sent an HTTP request to an HTTPS server.",
+            ),
+        ] {
+            let verdict = judged(status, kind, body);
+            assert!(
+                matches!(verdict, Verdict::Later { after: None, .. }),
+                "{verdict:?}"
             );
         }
     }

@@ -1,6 +1,7 @@
 //! Pushing: what a destination is, what its answers mean, and how everything
 //! in the spool gets there.
 
+pub(crate) mod answer;
 mod aside;
 mod backoff;
 mod counters;
