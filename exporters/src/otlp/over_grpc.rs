@@ -12,10 +12,7 @@ use base64::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use http_body_util::BodyExt as _;
-use hyper_util::{
-    client::legacy::{self, Client},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::{self, Client};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::logs_service_client::LogsServiceClient,
     metrics::v1::metrics_service_client::MetricsServiceClient,
@@ -31,15 +28,13 @@ use super::{
 use crate::push::{
     Verdict,
     answer::words,
-    http::{Connector, Version, connector},
+    http::{Connector, Version, builder, connector},
 };
 
 /// Most of an answer that is read, in bytes: they are a count and a sentence.
 const ANSWER: usize = 64 << 10;
 /// Most of an answer's headers, in bytes.
 const ANSWER_HEADERS: u32 = 16 << 10;
-/// Longest that an idle connection is kept.
-const IDLE: Duration = Duration::from_mins(1);
 /// How often a connection that waits for an answer is tried.
 const PING: Duration = Duration::from_secs(10);
 
@@ -59,11 +54,7 @@ pub struct OverGrpc {
 
 impl OverGrpc {
     pub fn new(settings: &Settings, endpoint: Uri, headers: HeaderMap) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http2_only(true)
+        let client = builder(Version::Two)
             .http2_keep_alive_interval(PING)
             .http2_max_header_list_size(ANSWER_HEADERS)
             .build(connector(settings.tls.as_ref(), Version::Two));

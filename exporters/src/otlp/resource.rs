@@ -55,14 +55,6 @@ impl Resource {
         }
     }
 
-    /// Adds an attribute, or puts it in the place of one of that name.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.attributes.retain(|attribute| attribute.key != name);
-        self.attributes.push(text(name, value));
-        self
-    }
-
     /// What tells this node's ids of traces from another's.
     pub(super) fn instance(&self) -> &str {
         &self.instance

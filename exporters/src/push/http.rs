@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Builder, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
@@ -81,6 +81,17 @@ pub fn connector(tls: Option<&tls::Client>, version: Version) -> Connector {
     }
 }
 
+/// How clients of our own keep their connections.
+pub fn builder(version: Version) -> Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_idle_timeout(IDLE)
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http2_only(version == Version::Two);
+    builder
+}
+
 /// An HTTP client.
 #[derive(Clone, Debug)]
 pub struct Http {
@@ -92,12 +103,7 @@ impl Http {
     /// `deadline`: for one request, from its first byte to the last of its
     /// answer.
     pub fn new(tls: Option<&tls::Client>, version: Version, deadline: Duration) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http2_only(version == Version::Two)
-            .build(connector(tls, version));
+        let client = builder(version).build(connector(tls, version));
         Self { client, deadline }
     }
 

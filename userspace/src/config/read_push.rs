@@ -1,10 +1,6 @@
 //! Reading and checking what is about pushes and where they wait.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use hyper::{
     Uri,
@@ -13,7 +9,7 @@ use hyper::{
 };
 
 use super::{
-    read::{Fault, Input, fault, named, shown, size, text},
+    read::{Fault, Input, fault, file, named, shown, size, text},
     units,
 };
 
@@ -48,16 +44,7 @@ pub(super) fn sync(input: &Input<'_>) -> Result<Option<Duration>, Fault> {
 
 /// An absolute path of a directory.
 pub(super) fn directory(input: &Input<'_>) -> Result<PathBuf, Fault> {
-    let path = text(input.value, "an absolute path")?;
-    // Room for the names of files in it: PATH_MAX in linux/limits.h.
-    if !Path::new(path).is_absolute() || path.len() > 4000 || path.contains('\0') {
-        let found = shown(input.value.get_ref());
-        return Err(fault(
-            input.value,
-            format!("must be an absolute path, not {found}"),
-        ));
-    }
-    Ok(path.into())
+    file(input)?.ok_or_else(|| fault(input.value, "must be an absolute path".to_owned()))
 }
 
 /// The address of a receiver; `None` if empty.
