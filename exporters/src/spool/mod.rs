@@ -138,11 +138,14 @@ impl Spool {
     /// When the disk does not take it.
     pub fn sync(&self) -> Result<(), Error> {
         let files = lock(&self.state).unsynced();
+        let mut done = Ok(());
         for (path, file) in files {
-            file.sync_data()
-                .map_err(|error| Error::Disk { path, error })?;
+            // All of them, also after one has failed.
+            if let Err(error) = file.sync_data() {
+                done = Err(Error::Disk { path, error });
+            }
         }
-        Ok(())
+        done
     }
 
     /// How often [`Spool::sync`] is to be called; `None`: never.
