@@ -85,6 +85,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     let (pushes, certificates) = Pushes::start(&config)?;
+    let pushes = Arc::new(pushes);
     let counts = |name| Arc::new(Listener::new(name, config.listen.connections));
     let (for_scrapes, for_tool) = (counts("metrics"), counts("socket"));
     let serving = Arc::new(Serving {
@@ -92,7 +93,6 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         certificates: renew::certificates(tls.as_ref(), certificates),
         push: pushes.state(),
     });
-    let pushes = Arc::new(pushes);
     let fleet = Arc::new(RwLock::new(Fleet::new(&config)));
     let shared = Shared(Arc::new(Mutex::new(start(&config, &serving)?)));
     let (stop, stopped) = watch::channel(false);
@@ -119,11 +119,9 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             _ = hangup.recv() => {
                 // The old ring buffers go with the old reader.
                 events.abort();
-                metrics.abort();
                 renew::now(&serving);
                 config = reload(config, path.as_deref(), &shared, &serving, &fleet).await;
                 events = tokio::spawn(drain(shared.clone(), told.clone(), pushes.clone()));
-                metrics = tokio::spawn(measure(shared.clone(), pushes.clone(), config.clone()));
             }
             Some(ended) = tasks.join_next() => {
                 ended.context("a listener ended")?;
@@ -159,10 +157,7 @@ async fn last_words(shared: &Shared, pushes: Arc<Pushes>) {
             tracing::warn!(error, "the last events are not pushed");
         }
         pushes.events(reader.events());
-        // Nobody else is left who would push.
-        if let Some(pushes) = Arc::into_inner(pushes) {
-            pushes.end();
-        }
+        pushes.end();
     });
     if let Err(error) = ended.await {
         tracing::warn!(%error, "the last pushes");

@@ -1,11 +1,8 @@
 //! What the daemon pushes: events as they come, and metrics at intervals.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::{sync::mpsc::error::TrySendError, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::Shared;
 use crate::{
@@ -14,12 +11,12 @@ use crate::{
     signals::{events::Store, pushing::Pushing, serving::Certificate},
 };
 
-/// The pushes of this daemon, if there are any.
+/// The pushes of this daemon, while there are any.
 #[derive(Default)]
-pub(super) struct Pushes(Option<Running>);
+pub(super) struct Pushes(Mutex<Option<Running>>);
 
 struct Running {
-    outbox: Mutex<Outbox>,
+    outbox: Outbox,
     thread: Thread,
 }
 
@@ -38,80 +35,77 @@ impl Pushes {
             }
         }
         let (outbox, thread) = push::start(config, destinations)?;
-        let running = Running {
-            outbox: Mutex::new(outbox),
-            thread,
-        };
-        Ok((Self(Some(running)), certificates))
+        let running = Running { outbox, thread };
+        Ok((Self(Mutex::new(Some(running))), certificates))
     }
 
     /// What has come of them.
     pub(super) fn state(&self) -> Option<Arc<Pushing>> {
-        let running = self.0.as_ref()?;
-        Some(running.outbox().pushing().clone())
+        let running = self.running();
+        Some(running.as_ref()?.outbox.pushing().clone())
     }
 
     /// Hands over new events.
     pub(super) fn events(&self, events: &Store) {
-        if let Some(running) = &self.0 {
-            running.outbox().take(events);
+        if let Some(running) = &mut *self.running() {
+            running.outbox.take(events);
         }
     }
 
-    /// Lets what is there be pushed for a moment more. Waits for it.
-    pub(super) fn end(self) {
-        if let Some(running) = self.0 {
+    /// Lets what is there be pushed for a moment more, and waits for it. What
+    /// comes later is not pushed.
+    pub(super) fn end(&self) {
+        if let Some(running) = self.running().take() {
             drop(running.outbox);
             running.thread.end();
         }
     }
-}
 
-impl Running {
-    fn outbox(&self) -> std::sync::MutexGuard<'_, Outbox> {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
         // It holds numbers that are right at any time.
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads all metrics at intervals and hands them over, if the configuration
-/// wants that. Counters began when this is called.
+/// wants that.
 pub(super) async fn measure(
     shared: Shared,
     pushes: Arc<Pushes>,
     config: Config,
 ) -> anyhow::Result<()> {
     let wanted = config.otlp.signals.contains(&OtlpSignal::Metrics);
-    let (Some(running), true) = (&pushes.0, wanted && config.otlp.url.is_some()) else {
+    let running = pushes.running().as_ref().map(|one| one.outbox.sender());
+    let (Some(parcels), true) = (running, wanted && config.otlp.url.is_some()) else {
         return Ok(());
     };
-    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let start = start.unwrap_or(Duration::ZERO).as_nanos() as u64;
-    let parcels = running.outbox().sender();
+    let config = Arc::new(config);
     let mut tick = tokio::time::interval(config.otlp.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first comes at once, and would tell nothing.
     tick.tick().await;
     loop {
         tick.tick().await;
-        let settings = config.clone();
-        let read = shared.with(move |reader| {
-            let families = reader.families(|_| true)?;
-            anyhow::Ok(push::metrics(&settings, &families, start))
-        });
-        match read.await? {
-            Ok(parcel) => match parcels.try_send(parcel) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
-                    tracing::warn!(
-                        "no room for metrics at the spool: those of a later time will do"
-                    );
-                }
-                Err(TrySendError::Closed(_)) => return Ok(()),
-            },
+        let read = shared
+            .with(|reader| anyhow::Ok((reader.families(|_| true)?, reader.began())))
+            .await?;
+        let (families, began) = match read {
+            Ok(read) => read,
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "metrics cannot be read, and are not pushed");
+                continue;
+            }
+        };
+        // Without the reader, which a scrape may wait for, and off the event
+        // loop.
+        let settings = config.clone();
+        let encode = move || push::metrics(&settings, &families, began);
+        for parcel in tokio::task::spawn_blocking(encode).await? {
+            // Waits while the disk takes nothing: the next reading has all that
+            // is missed meanwhile, as counters only grow.
+            if parcels.send(parcel).await.is_err() {
+                return Ok(());
             }
         }
     }

@@ -163,20 +163,25 @@ fn resource(config: &Config) -> otlp::Resource {
     })
 }
 
-/// All metrics at this moment, ready for OTLP. `start_ns`: since when they are
-/// counted, in nanoseconds since 1970.
-pub fn metrics(config: &Config, families: &[Family], start_ns: u64) -> Parcel {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+/// All metrics at this moment, ready for OTLP, in parcels that every spool has
+/// room for. `began`: since when they are counted.
+pub fn metrics(config: &Config, families: &[Family], began: SystemTime) -> Vec<Parcel> {
+    let ns = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_nanos() as u64)
+    };
     let times = otlp::metrics::Times {
-        start_ns,
-        now_ns: now.map_or(0, |now| now.as_nanos() as u64),
+        start_ns: ns(began),
+        now_ns: ns(SystemTime::now()),
     };
     let most = otlp::metrics::MAX_BYTES;
-    let mut parcel = Parcel::default();
-    for request in otlp::metrics::requests(families, &resource(config), times, most) {
+    let requests = otlp::metrics::requests(families, &resource(config), times, most);
+    let parcel = |request: Vec<u8>| {
+        let mut parcel = Parcel::default();
         parcel.add(Lane::Metrics, |out| out.extend_from_slice(&request));
-    }
-    parcel
+        parcel
+    };
+    requests.into_iter().map(parcel).collect()
 }
 
 /// TLS for an address that wants it. Certificate and key come together:

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use kldtrace_exporters::{
-    push::{Aside, Counters, Delivery, Destination, Lane, Settings},
+    push::{Aside, Counters, Delivery, Destination, Settings},
     spool::{self, Reader, Spool},
 };
 use tokio::{
@@ -56,19 +56,26 @@ pub fn start(config: &Config, destinations: Destinations) -> anyhow::Result<(Out
         bytes: config.spool.size,
         sync: config.spool.sync,
     };
-    let names = destinations.lanes();
-    let (spool, readers) = Spool::open(settings, &names).context("[spool]")?;
-    let counters: Vec<Arc<Counters>> = names.iter().map(|_| Arc::default()).collect();
-    let of = names.iter().map(|(name, _)| *name);
+    let lanes = destinations.lanes();
+    let (spool, readers) = Spool::open(settings, &lanes).context("[spool]")?;
+    let slots: Vec<_> = lanes
+        .into_iter()
+        .zip(readers)
+        .map(|((name, _), reader)| Slot {
+            name,
+            reader,
+            counters: Arc::default(),
+        })
+        .collect();
+    let counted = slots.iter().map(|slot| (slot.name, slot.counters.clone()));
     let pushing = Arc::new(Pushing {
-        spool: spool.clone(),
+        spool,
         limit: config.spool.size,
-        destinations: of.zip(counters.iter().cloned()).collect(),
+        destinations: counted.collect(),
         missed: AtomicU64::new(0),
     });
     let aside = config.spool.directory.join("refused.jsonl");
-    let aside = Arc::new(Aside::new(aside, ASIDE));
-    let (outbox, parcels) = Outbox::new(pushing);
+    let (outbox, parcels) = Outbox::new(pushing.clone());
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -76,18 +83,17 @@ pub fn start(config: &Config, destinations: Destinations) -> anyhow::Result<(Out
         .thread_keep_alive(Duration::from_secs(2))
         .build()?;
     let work = async move {
-        let mut tasks = Tasks {
-            names: names.into_iter(),
-            readers: readers.into_iter().zip(counters),
-            aside,
-            stopped,
-            set: JoinSet::new(),
+        let mut deliveries = Deliveries {
+            slots: slots.into_iter(),
+            aside: Arc::new(Aside::new(aside, ASIDE)),
+            stopped: stopped.clone(),
+            tasks: JoinSet::new(),
         };
-        tasks.add(destinations.loki);
-        tasks.add(destinations.otlp);
-        let sync = tokio::task::spawn_local(sync(spool.clone()));
-        write(parcels, spool, tasks.stopped.clone()).await;
-        while tasks.set.join_next().await.is_some() {}
+        deliveries.add(destinations.loki);
+        deliveries.add(destinations.otlp);
+        let sync = tokio::task::spawn_local(sync(pushing.spool.clone()));
+        write(parcels, pushing, stopped).await;
+        while deliveries.tasks.join_next().await.is_some() {}
         sync.abort();
     };
     let thread = std::thread::Builder::new()
@@ -97,40 +103,39 @@ pub fn start(config: &Config, destinations: Destinations) -> anyhow::Result<(Out
     Ok((outbox, Thread { stop, thread }))
 }
 
-/// The deliveries, and what the next of them reads and counts with.
-struct Tasks<N, R> {
-    names: N,
-    readers: R,
-    aside: Arc<Aside>,
-    stopped: watch::Receiver<bool>,
-    set: JoinSet<()>,
+/// What a destination reads and counts with.
+struct Slot {
+    name: &'static str,
+    reader: Reader,
+    counters: Arc<Counters>,
 }
 
-impl<'a, N, R> Tasks<N, R>
-where
-    N: Iterator<Item = (&'static str, &'a [Lane])>,
-    R: Iterator<Item = (Reader, Arc<Counters>)>,
-{
+/// The deliveries that run, and the slots of those to come.
+struct Deliveries {
+    slots: std::vec::IntoIter<Slot>,
+    aside: Arc<Aside>,
+    stopped: watch::Receiver<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Deliveries {
     /// Begins to deliver, if there is such a destination: in the order of
     /// [`Destinations::lanes`].
     fn add<D: Destination + 'static>(&mut self, destination: Option<(D, Settings)>) {
         let Some((destination, settings)) = destination else {
             return;
         };
-        let (Some((name, _)), Some((reader, counters))) = (self.names.next(), self.readers.next())
-        else {
-            return;
-        };
+        let slot = self.slots.next().expect("each destination has its lanes");
         let delivery = Delivery {
-            name,
-            reader,
+            name: slot.name,
+            reader: slot.reader,
             destination,
             settings,
-            counters,
+            counters: slot.counters,
             aside: self.aside.clone(),
         };
         let stopped = self.stopped.clone();
-        self.set.spawn_local(delivery.run(stopped, GRACE));
+        self.tasks.spawn_local(delivery.run(stopped, GRACE));
     }
 }
 
@@ -138,28 +143,32 @@ where
 /// not take is tried again: meanwhile the outbox fills, and its owner counts.
 async fn write(
     mut parcels: mpsc::Receiver<Parcel>,
-    spool: Spool,
+    pushing: Arc<Pushing>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut told: Option<Instant> = None;
     while let Some(parcel) = parcels.recv().await {
-        while let Err(error) = spool.append(&parcel.entries()) {
-            if matches!(error, spool::Error::TooLarge(_)) {
-                tracing::error!(%error, "entries are lost");
+        let entries = parcel.entries();
+        loop {
+            let Err(error) = pushing.spool.append(&entries) else {
+                if told.take().is_some() {
+                    tracing::info!("the spool takes entries again");
+                }
                 break;
-            }
+            };
             if told.is_none_or(|told| told.elapsed() > REMIND) {
                 tracing::error!(%error, "the spool takes nothing; it is tried again each second");
                 told = Some(Instant::now());
             }
+            // Parcels are smaller than that.
+            let hopeless = matches!(error, spool::Error::TooLarge(_));
             let stop = stopped.wait_for(|stop| *stop);
-            if tokio::time::timeout(AGAIN, stop).await.is_ok() {
-                tracing::error!(%error, "the last entries are lost");
+            if hopeless || tokio::time::timeout(AGAIN, stop).await.is_ok() {
+                let lost = entries.len() as u64;
+                tracing::error!(%error, lost, "entries are lost");
+                pushing.miss(lost);
                 break;
             }
-        }
-        if told.take().is_some() {
-            tracing::info!("the spool takes entries again");
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Pushing {
     pub limit: u64,
     /// Each destination's counts, by its reader's name.
     pub destinations: Vec<(&'static str, Arc<Counters>)>,
-    /// Events that were gone before they could be spooled.
+    /// See [`Pushing::miss`].
     pub missed: AtomicU64,
 }
 
@@ -50,6 +50,11 @@ pub struct DestinationState {
 }
 
 impl Pushing {
+    /// So many events cannot be spooled any more.
+    pub fn miss(&self, events: u64) {
+        self.missed.fetch_add(events, Relaxed);
+    }
+
     /// As it is now.
     pub fn state(&self) -> PushState {
         let spool = self.spool.statistics();

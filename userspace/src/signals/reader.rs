@@ -6,7 +6,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -44,6 +44,7 @@ pub struct Reader {
     scrapes: Box<Histogram>,
     kernel: Arc<str>,
     serving: Arc<Serving>,
+    began: SystemTime,
 }
 
 impl Reader {
@@ -83,6 +84,7 @@ impl Reader {
             scrapes: Box::new(Histogram::EMPTY),
             kernel: own::kernel_release(),
             serving: Arc::default(),
+            began: SystemTime::now(),
         })
     }
 
@@ -164,6 +166,11 @@ impl Reader {
             tracing::warn!(error, "the last events before the reload are lost");
         }
         self.events.follow(before.events);
+    }
+
+    /// Since when there is something to count.
+    pub fn began(&self) -> SystemTime {
+        self.began
     }
 
     /// What was lost in the kernel, by reason; the objects' losses one after

@@ -10,6 +10,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    metrics::v1::{Metric, NumberDataPoint, metric::Data, number_data_point::Value},
+};
+use prost::Message as _;
+
 use super::common::{Daemon, Snapshot, free_port, wait_for};
 
 /// Takes OTLP by HTTP; what came is kept.
@@ -80,8 +86,19 @@ fn of(daemon: &Daemon, metric: &str, labels: &[(&str, &str)]) -> u64 {
     daemon.families("self").integer(metric, &labels)
 }
 
-fn contains(body: &[u8], text: &str) -> bool {
-    body.windows(text.len()).any(|part| part == text.as_bytes())
+/// The points of a counter in a body: who reports is checked along the way.
+fn points(body: &[u8], name: &str) -> Vec<NumberDataPoint> {
+    let request = ExportMetricsServiceRequest::decode(body).unwrap();
+    let resource = request.resource_metrics[0].resource.as_ref().unwrap();
+    assert_eq!(resource.attributes[0].key, "service.name");
+    let all = request.resource_metrics.iter();
+    let all = all.flat_map(|one| &one.scope_metrics);
+    let mut all = all.flat_map(|one| &one.metrics);
+    let found: &Metric = all.find(|metric| metric.name == name).unwrap();
+    match &found.data {
+        Some(Data::Sum(sum)) if sum.is_monotonic => sum.data_points.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
 }
 
 fn on_disk(folder: &std::path::Path) -> u64 {
@@ -111,10 +128,33 @@ fn metrics_wait_for_a_receiver_that_is_away_and_outlive_the_daemon() {
         return;
     };
     wait_for("metrics", || receiver.bodies().len() >= 3);
-    for body in receiver.bodies() {
-        assert!(contains(&body, "kldtrace_push_requests"), "another body");
-        assert!(contains(&body, "service.name"));
+    // Reading the same file again leaves probes and counters as they are, and
+    // so the time since when they count.
+    daemon.signal(libc::SIGHUP);
+    daemon.wait_for_log("have not changed", 1);
+    let some = receiver.bodies().len();
+    wait_for("more metrics", || receiver.bodies().len() >= some + 2);
+    let requests = receiver.bodies();
+    let requests = requests
+        .iter()
+        .map(|body| points(body, "kldtrace_push_requests"));
+    let requests: Vec<_> = requests.collect();
+    let start = requests[0][0].start_time_unix_nano;
+    assert!(start > 0);
+    for points in &requests {
+        assert_eq!(points.len(), 3);
+        for point in points {
+            assert_eq!(point.start_time_unix_nano, start);
+            assert!(point.time_unix_nano > start);
+        }
     }
+    // Every body tells of the pushes before it.
+    let told = requests.iter().map(|points| match points[0].value {
+        Some(Value::AsInt(taken)) => taken,
+        ref other => panic!("{other:?}"),
+    });
+    assert!(told.clone().is_sorted());
+    assert!(told.clone().last() > told.clone().next());
     // One may be on its way while the other is read.
     let before = receiver.bodies().len() as u64;
     let taken = of(&daemon, "kldtrace_push_requests", &[("result", "taken")]);
