@@ -10,6 +10,7 @@
 
 mod cursor;
 mod frame;
+mod progress;
 mod reader;
 mod segment;
 mod state;

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use super::{
     Error,
     cursor::Place,
-    frame::{self, ByLane, HEADER},
+    frame::{self, HEADER},
     lock, segment,
-    state::{Held, State},
+    state::State,
 };
 use crate::push::{Entry, Lane};
 
@@ -32,14 +32,6 @@ impl Batch {
             lane: *lane,
             bytes: &self.bytes[place.clone()],
         })
-    }
-
-    fn by_lane(&self) -> ByLane {
-        let mut counts = ByLane::default();
-        for (lane, _) in &self.entries {
-            counts[*lane as usize] += 1;
-        }
-        counts
     }
 
     /// Whether there is none.
@@ -158,10 +150,7 @@ impl Reader {
         }
         let reader = &mut state.readers[self.index];
         reader.damaged += damaged;
-        reader.held = Some(Held {
-            end: place,
-            entries: batch.by_lane(),
-        });
+        reader.held = Some(place);
         if batch.is_empty() {
             state.acknowledge(self.index);
         }

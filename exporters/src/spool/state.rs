@@ -12,9 +12,10 @@ use std::{
 };
 
 use super::{
-    Error, Settings, Standing, Statistics,
-    cursor::{Cursor, Place},
+    Error, Settings, Statistics,
+    cursor::Place,
     frame::{self, ByLane, LANES, MAX_ENTRY},
+    progress::Progress,
     segment::{self, START},
 };
 use crate::push::Lane;
@@ -30,71 +31,6 @@ pub(super) struct Segment {
     before: ByLane,
     /// Bytes that are written.
     pub(super) end: u64,
-}
-
-/// How far one reader is.
-#[derive(Debug)]
-pub(super) struct Progress {
-    name: &'static str,
-    lanes: [bool; LANES],
-    cursor: Cursor,
-    /// What is acknowledged.
-    pub(super) done: Place,
-    pub(super) held: Option<Held>,
-    dropped: u64,
-    pub(super) damaged: u64,
-}
-
-/// What a reader has in its hands.
-#[derive(Debug)]
-pub(super) struct Held {
-    /// Where it ends.
-    pub(super) end: Place,
-    pub(super) entries: ByLane,
-}
-
-impl Progress {
-    pub(super) fn wants(&self, lane: Lane) -> bool {
-        self.lanes[lane as usize]
-    }
-
-    /// Entries of this reader's lanes between two counts.
-    pub(super) fn between(&self, from: &ByLane, to: &ByLane) -> u64 {
-        (0..LANES)
-            .filter(|lane| self.lanes[*lane])
-            .map(|lane| to[lane].saturating_sub(from[lane]))
-            .sum()
-    }
-
-    /// A segment went: goes on at `oldest`, where this was not beyond.
-    fn skip_to(&mut self, oldest: Place) {
-        let next = self.held.as_ref().map_or(self.done, |held| held.end);
-        if next.segment < oldest.segment {
-            self.dropped += self.between(&next.seen, &oldest.seen);
-            if let Some(held) = &mut self.held {
-                held.end = oldest;
-            }
-        }
-        if self.done.segment < oldest.segment {
-            self.done = oldest;
-            // What is in the reader's hands is lost only with the process: the
-            // next finds these missing.
-            if let Some(held) = &self.held {
-                for (seen, entries) in self.done.seen.iter_mut().zip(held.entries) {
-                    *seen -= entries;
-                }
-            }
-            self.keep();
-        }
-    }
-
-    /// Keeps on disk what is acknowledged. A disk that does not take it costs
-    /// repetitions after a restart, and nothing before.
-    fn keep(&mut self) {
-        if let Err(error) = self.cursor.keep(&self.done) {
-            tracing::warn!(reader = self.name, %error, "the spool's place cannot be kept");
-        }
-    }
 }
 
 /// The spool, for whoever holds its lock.
@@ -183,35 +119,17 @@ impl State {
     }
 
     fn readers(&mut self, readers: &[(&'static str, &[Lane])]) -> Result<(), Error> {
+        let directory = self.settings.directory.clone();
         for (name, lanes) in readers {
-            let path = self.settings.directory.join(format!("{name}.cursor"));
-            let (cursor, place) = Cursor::open(&path).map_err(at(&path))?;
-            let oldest = self.oldest();
+            let progress = Progress::open(&directory, name, lanes, self.oldest());
+            let mut progress = progress.map_err(at(&directory))?;
+            let done = &mut progress.done;
             // A place behind the end is one whose entries went with the power.
-            let mut progress = Progress {
-                name,
-                lanes: std::array::from_fn(|lane| lanes.iter().any(|one| *one as usize == lane)),
-                cursor,
-                done: place.unwrap_or(oldest),
-                held: None,
-                dropped: 0,
-                damaged: 0,
-            };
-            let done = progress.done;
-            if (done.segment, done.at) <= (oldest.segment, oldest.at) {
-                progress.dropped = progress.between(&progress.done.seen, &oldest.seen);
-                progress.done = oldest;
-            } else if let Some(segment) = self.find(progress.done.segment) {
-                progress.done.at = progress.done.at.min(segment.end);
-            } else {
-                let last = self.segments.back().expect("there is a segment");
-                progress.done = Place {
-                    segment: last.number,
-                    at: last.end,
-                    seen: self.total,
-                };
+            match self.find(done.segment) {
+                Some(segment) => done.at = done.at.min(segment.end),
+                None => *done = self.end(),
             }
-            for (seen, total) in progress.done.seen.iter_mut().zip(self.total) {
+            for (seen, total) in done.seen.iter_mut().zip(self.total) {
                 *seen = total.min(*seen);
             }
             self.readers.push(progress);
@@ -226,6 +144,15 @@ impl State {
     fn oldest(&self) -> Place {
         let first = self.segments.front().expect("there is a segment");
         Place::beginning(first.number, first.before)
+    }
+
+    fn end(&self) -> Place {
+        let last = self.segments.back().expect("there is a segment");
+        Place {
+            segment: last.number,
+            at: last.end,
+            seen: self.total,
+        }
     }
 
     pub(super) fn append(&mut self, entries: &[(Lane, &[u8])]) -> Result<(), Error> {
@@ -339,16 +266,10 @@ impl State {
         }
     }
 
-    /// The reader has passed on all up to `place`.
+    /// The reader has passed on what it had in its hands.
     pub(super) fn acknowledge(&mut self, reader: usize) {
-        let reader = &mut self.readers[reader];
-        if let Some(held) = reader.held.take() {
-            let segment = reader.done.segment;
-            reader.done = held.end;
-            reader.keep();
-            if reader.done.segment > segment {
-                self.forget();
-            }
+        if self.readers[reader].acknowledge() {
+            self.forget();
         }
     }
 
@@ -368,17 +289,12 @@ impl State {
     }
 
     pub(super) fn statistics(&self) -> Statistics {
-        let standing = |reader: &Progress| Standing {
-            waiting: reader.between(&reader.done.seen, &self.total),
-            dropped: reader.dropped,
-            damaged: reader.damaged,
-        };
         let readers = self.readers.iter();
         Statistics {
             bytes: self.bytes(),
             failed: self.failed,
             readers: readers
-                .map(|reader| (reader.name, standing(reader)))
+                .map(|reader| (reader.name, reader.standing(&self.total)))
                 .collect(),
         }
     }

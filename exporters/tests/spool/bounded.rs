@@ -77,6 +77,32 @@ fn what_went_while_a_reader_was_away_is_counted() {
 }
 
 #[test]
+fn of_what_a_reader_held_only_what_went_is_lost_with_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, mut reader) = open(directory.path(), ALL);
+    append(&spool, Lane::Events, 0..60, LENGTH);
+    let mut batch = Batch::default();
+    reader.read(usize::MAX, &mut batch).unwrap();
+    assert_eq!(batch.entries().len(), 60);
+    let files = segments(directory.path());
+    assert!(files.len() >= 3);
+    let mut next = 60;
+    while files[0].exists() {
+        append(&spool, Lane::Events, [next], LENGTH);
+        next += 1;
+    }
+    assert!(files[1].exists());
+    assert_eq!(standing(&spool).dropped, 0);
+    drop((spool, reader));
+    let (spool, mut reader) = open(directory.path(), ALL);
+    let dropped = standing(&spool).dropped;
+    assert!((20..30).contains(&dropped), "{dropped}");
+    assert_eq!(standing(&spool).waiting, next - dropped);
+    assert_eq!(drain(&mut reader), (dropped..next).collect::<Vec<_>>());
+    assert_eq!(standing(&spool).damaged, 0);
+}
+
+#[test]
 fn too_much_at_once_is_refused_whole() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, mut reader) = open(directory.path(), ALL);
