@@ -154,7 +154,7 @@ fn metrics_wait_for_a_receiver_that_is_away_and_outlive_the_daemon() {
         ref other => panic!("{other:?}"),
     });
     assert!(told.clone().is_sorted());
-    assert!(told.clone().last() > told.clone().next());
+    assert!(told.clone().next_back() > told.clone().next());
     // One may be on its way while the other is read.
     let before = receiver.bodies().len() as u64;
     let taken = of(&daemon, "kldtrace_push_requests", &[("result", "taken")]);
