@@ -1,9 +1,14 @@
 //! Loki: what is pushed arrives, whatever the receiver and the network do.
 
+#[path = "../tls/authority.rs"]
+mod authority;
 mod contract;
 mod double;
 mod faults;
+mod front;
 mod outage;
+mod secure;
+mod way;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
