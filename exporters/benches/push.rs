@@ -1,12 +1,17 @@
 //! What 20,000 events a second cost on their way through the spool into Loki:
-//! CPU time of the thread that spools and pushes, and bytes on the wire. The
-//! stand-in for Loki runs in other threads and is not counted.
+//! CPU time and memory of the process that spools and pushes, and bytes on the
+//! wire. The stand-in for Loki is another process.
+//!
+//! Prints one JSON object for each form of the push.
 
 #[path = "../tests/loki/double.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod double;
 
 use std::{
+    env,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -18,24 +23,83 @@ use kldtrace_exporters::{
     record::{Attribute, Record, Severity},
     spool::{self, Spool},
 };
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 const RATE: u64 = 20_000;
 const SECONDS: u64 = 10;
 
+/// The argument that makes this program the stand-in.
+const STAND_IN: &str = "stand-in";
+
 fn main() {
+    if env::args().any(|argument| argument == STAND_IN) {
+        return stand_in();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     for (name, format) in [("protobuf", Format::Protobuf), ("json", Format::Json)] {
-        runtime.block_on(measure(name, format));
+        println!("{}", runtime.block_on(measure(name, format)));
     }
 }
 
-async fn measure(name: &str, format: Format) {
-    let directory = tempfile::tempdir().expect("a directory");
+/// Answers until its input ends, and then says what it has.
+fn stand_in() {
     let double = Double::start();
+    println!("{}", double.url());
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let stored = double.stored();
+    let stored = || stored.values().flatten();
+    // As JSON pushes have them, without their labels.
+    let json = |one: &double::Stored| {
+        json!([one.time_ns.to_string(), one.line, one.metadata])
+            .to_string()
+            .len()
+    };
+    let said = json!({
+        "stored": stored().count(),
+        "wire": double.body_bytes(),
+        "json": stored().map(json).sum::<usize>(),
+    });
+    println!("{said}");
+}
+
+/// The stand-in's process.
+struct Receiver {
+    child: Child,
+    url: String,
+}
+
+impl Receiver {
+    fn start() -> Self {
+        let mut child = Command::new(env::current_exe().expect("this program"))
+            .arg(STAND_IN)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a stand-in");
+        let mut url = String::new();
+        // A byte at a time: nothing of what comes later is read.
+        let output = child.stdout.as_mut().expect("piped");
+        BufReader::with_capacity(1, output)
+            .read_line(&mut url)
+            .expect("an address");
+        let url = url.trim().to_owned();
+        Self { child, url }
+    }
+
+    fn end(mut self) -> Value {
+        drop(self.child.stdin.take());
+        let output = self.child.wait_with_output().expect("its last words");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+}
+
+async fn measure(name: &str, format: Format) -> Value {
+    let directory = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::start();
     let wanted = spool::Settings {
         directory: directory.path().to_owned(),
         bytes: 1 << 30,
@@ -43,7 +107,7 @@ async fn measure(name: &str, format: Format) {
     };
     let (spool, readers) = Spool::open(wanted, &[("loki", &[Lane::Events])]).expect("a spool");
     let loki = Loki::new(Settings {
-        url: double.url(),
+        url: receiver.url.clone(),
         format,
         tenant: None,
         auth: Auth::None,
@@ -66,9 +130,10 @@ async fn measure(name: &str, format: Format) {
     };
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(delivery.run(stopped, Duration::from_secs(30)));
-    let (start, before) = (Instant::now(), thread_cpu());
+    let (start, before) = (Instant::now(), process_cpu());
     let mut sent = 0;
     let mut spooled = 0;
+    let mut resident = 0;
     while sent < RATE * SECONDS {
         // As the daemon takes events from the kernel.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -78,23 +143,27 @@ async fn measure(name: &str, format: Format) {
         spooled += records.iter().map(Vec::len).sum::<usize>();
         spool.append(&entries).expect("room on the disk");
         sent = due;
+        resident = resident.max(resident_bytes());
     }
     stop.send_replace(true);
     task.await.expect("the delivery");
-    let cpu = thread_cpu().saturating_sub(before);
-    let taken = counters.read().taken;
-    let stored: usize = double.stored().values().map(Vec::len).sum();
-    assert_eq!((taken, stored as u64), (sent, sent));
-    println!(
-        "{name}: {sent} events in {:.1} s, all stored; {:.2} us an event, which is {:.1} % of a \
-         core at {RATE} a second; {} bytes an event in the spool, {} on the wire",
-        start.elapsed().as_secs_f64(),
-        cpu.as_secs_f64() * 1e6 / sent as f64,
+    let cpu = process_cpu().saturating_sub(before).as_secs_f64();
+    let said = receiver.end();
+    let number = |name: &str| said[name].as_f64().expect("a number");
+    assert_eq!(counters.read().taken, sent);
+    assert_eq!(said["stored"], sent);
+    let events = sent as f64;
+    json!({
+        "format": name,
+        "events": sent,
+        "us_an_event": cpu * 1e6 / events,
         // Waiting for the stand-in to finish does not make it cheaper.
-        100.0 * cpu.as_secs_f64() / SECONDS as f64,
-        spooled as u64 / sent,
-        double.body_bytes() as u64 / sent,
-    );
+        "percent_of_a_core": 100.0 * cpu / SECONDS as f64,
+        "resident_bytes": resident,
+        "spool_bytes_an_event": spooled as f64 / events,
+        "wire_bytes_an_event": number("wire") / events,
+        "json_bytes_an_event": number("json") / events,
+    })
 }
 
 /// A slow operation, with numbers that differ from one to the next.
@@ -135,12 +204,12 @@ fn event(id: u64) -> Vec<u8> {
     bytes
 }
 
-/// CPU time of this thread, user and system (getrusage(2)).
-fn thread_cpu() -> Duration {
+/// CPU time of this process, user and system (getrusage(2)).
+fn process_cpu() -> Duration {
     // SAFETY: getrusage fills the struct; zeros are a valid one.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
         usage
     };
     let time = |time: libc::timeval| {
@@ -148,4 +217,13 @@ fn thread_cpu() -> Duration {
             + Duration::from_micros(time.tv_usec.cast_unsigned())
     };
     time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// `VmRSS` of this process.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kibibytes: u64 = kibibytes.expect("VmRSS").parse().expect("a number");
+    kibibytes << 10
 }

@@ -5,6 +5,7 @@
 //! meanwhile does so for all of them; medians are compared. No time is ever
 //! asserted: the table shows the goals, and the exit status does not.
 
+mod exporters;
 mod kernel_cost;
 mod machine;
 mod programs;
@@ -67,6 +68,10 @@ enum Name {
     Rest,
     /// Time of a scrape, by format.
     Scrape,
+    /// Time and size of a scrape's body, by its number of series.
+    Bodies,
+    /// What 20,000 events a second cost on their way to Loki.
+    Push,
 }
 
 /// What every measurement needs.
@@ -159,5 +164,7 @@ fn measure(bench: &Bench, name: Name) -> Result<Vec<Row>> {
         Name::Throughput => throughput::measure(bench).context("throughput"),
         Name::Rest => rest::measure(bench).context("daemon at rest"),
         Name::Scrape => scrape::measure(bench).context("scrape"),
+        Name::Bodies => exporters::bodies(bench).context("bodies of scrapes"),
+        Name::Push => exporters::push(bench).context("push"),
     }
 }
