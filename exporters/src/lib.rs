@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows of eBPF, the kernel or the daemon.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod glob;
 pub mod journal;
 pub mod loki;

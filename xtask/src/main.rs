@@ -5,6 +5,7 @@
 mod bench;
 mod bench_load;
 mod daemon;
+mod fuzz;
 mod http;
 mod interrupt;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Args),
     /// Run the tests that need ZFS or WireGuard, in emulated guests.
     Vm(vm::Args),
+    /// Look for inputs that a parser cannot stand.
+    Fuzz(fuzz::Args),
     /// Measure kldtrace and its peers in turn on the same loads.
     Bench(bench::Args),
     /// One of the loads that `bench` measures under.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Vm(args) => vm::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::BenchLoad(args) => bench_load::main(&args),
     };

@@ -9,7 +9,7 @@ use crate::push::{
 };
 
 /// Judges an answer; `secrets` are not repeated.
-pub(super) fn judge(response: &Response<Bytes>, secrets: &[String]) -> Verdict {
+pub(crate) fn judge(response: &Response<Bytes>, secrets: &[String]) -> Verdict {
     let status = response.status();
     let body = without(response.body(), secrets);
     let said = if body.is_empty() {

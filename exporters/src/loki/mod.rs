@@ -2,7 +2,7 @@
 //!
 //! The messages are those of pkg/push/push.proto in Loki's repository.
 
-mod answer;
+pub(crate) mod answer;
 mod auth;
 mod encode;
 mod streams;

@@ -8,12 +8,12 @@ pub mod logs;
 pub mod metrics;
 mod over_grpc;
 mod over_http;
-mod request;
+pub(crate) mod request;
 mod resource;
 mod settings;
 pub mod spans;
 mod value;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::{
     collections::HashSet,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    frame::{ByLane, LANES},
+    frame::{ByLane, LANES, NEVER},
     segment::START,
 };
 
@@ -103,7 +103,8 @@ fn read(file: &File, slot: u64) -> Option<(u64, Place)> {
         seen: std::array::from_fn(|lane| number(3 + lane)),
     };
     // A slot of zeros is one that was never written, whatever its checksum.
-    (number(0) > 0).then(|| (number(0), place))
+    let possible = number(0) > 0 && place.seen.iter().all(|entries| *entries < 2 * NEVER);
+    possible.then(|| (number(0), place))
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@
 //! outlives the machine, [`Settings::sync`] says.
 
 mod cursor;
-mod frame;
+pub(crate) mod frame;
 mod progress;
 mod reader;
-mod segment;
+pub(crate) mod segment;
 mod state;
 
 use std::{

@@ -66,7 +66,8 @@ impl Progress {
     pub(super) fn skip_to(&mut self, oldest: Place) {
         let next = self.held.unwrap_or(self.done);
         if next.segment < oldest.segment {
-            self.dropped += self.between(&next.seen, &oldest.seen);
+            let went = self.between(&next.seen, &oldest.seen);
+            self.dropped = self.dropped.saturating_add(went);
             if self.held.is_some() {
                 self.held = Some(oldest);
             }

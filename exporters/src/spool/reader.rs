@@ -110,7 +110,7 @@ impl Reader {
         let state = self.state.clone();
         let mut state = lock(&state);
         let mut place = state.readers[self.index].done;
-        let mut damaged = 0;
+        let mut damaged: u64 = 0;
         let mut body = Vec::new();
         while batch.bytes.len() < bytes {
             let (end, following) = bounds(&state, place.segment);
@@ -126,7 +126,8 @@ impl Reader {
             })?;
             match (found, following) {
                 (Some(found), _) => {
-                    damaged += reader.between(&place.seen, &found.header.before);
+                    let missing = reader.between(&place.seen, &found.header.before);
+                    damaged = damaged.saturating_add(missing);
                     place.at = found.at + (HEADER + found.header.length) as u64;
                     place.seen = found.header.after();
                     for (lane, entry) in frame::entries(&body) {
@@ -141,7 +142,7 @@ impl Reader {
                 (None, None) => {
                     // All that was ever written is behind us, so what we have
                     // not seen is not there any more.
-                    damaged += reader.between(&place.seen, &state.total);
+                    damaged = damaged.saturating_add(reader.between(&place.seen, &state.total));
                     place.seen = state.total;
                     place.at = end;
                     break;
@@ -149,7 +150,7 @@ impl Reader {
             }
         }
         let reader = &mut state.readers[self.index];
-        reader.damaged += damaged;
+        reader.damaged = reader.damaged.saturating_add(damaged);
         reader.held = Some(place);
         if batch.is_empty() {
             state.acknowledge(self.index);

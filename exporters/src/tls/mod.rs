@@ -9,7 +9,7 @@ mod client;
 mod error;
 mod files;
 mod follow;
-mod names;
+pub(crate) mod names;
 mod server;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use rustls::{
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 /// When a certificate expires, in seconds since 1970.
-pub(super) fn end(certificate: &[u8]) -> Result<i64, String> {
+pub(crate) fn end(certificate: &[u8]) -> Result<i64, String> {
     let (_, certificate) = parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
     Ok(certificate.validity().not_after.timestamp())
 }
@@ -22,7 +22,7 @@ pub(super) fn end(certificate: &[u8]) -> Result<i64, String> {
 ///
 /// # Errors
 /// What it has in their place.
-fn has_one(certificate: &[u8], names: &[String]) -> Result<(), NotListed> {
+pub(crate) fn has_one(certificate: &[u8], names: &[String]) -> Result<(), NotListed> {
     let mut not_listed = NotListed(Vec::new());
     let Ok((_, certificate)) = parse_x509_certificate(certificate) else {
         return Err(not_listed);
@@ -55,7 +55,7 @@ const SHOWN: usize = 3;
 const LONGEST: usize = 100;
 
 /// The names of somebody who is not let in.
-struct NotListed(Vec<String>);
+pub(crate) struct NotListed(Vec<String>);
 
 impl fmt::Display for NotListed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

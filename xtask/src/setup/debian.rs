@@ -38,6 +38,7 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
         "bpftool",
         "a second opinion on loaded programs",
     ),
+    (Goal::Test, "g++", "builds the fuzzer"),
     (Goal::Test, "prometheus", "scrapes the daemon in a test"),
     (Goal::Test, "tmux", "a terminal for tests of the live view"),
     (

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Goal};
-use crate::{sh, vm};
+use crate::{fuzz, sh, vm};
 use report::Report;
 use summary::Tests;
 
@@ -70,6 +70,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             tests(PROGRAMS, &["--test-threads=1"])
         });
         report.tests("tests in a guest with ZFS and WireGuard", vm::first_guest);
+        report.check("fuzz targets, 5 seconds each", fuzz::shortly);
         report.check("dependencies", dependencies);
         report.skip(
             "cargo deny check advisories",
