@@ -5,13 +5,13 @@ use http::{Response, StatusCode, header};
 
 use crate::push::{
     Verdict,
-    answer::{of_web_server, retry_after, words},
+    answer::{of_web_server, retry_after, words, words_without},
 };
 
 /// Judges an answer; `secrets` are not repeated.
 pub(crate) fn judge(response: &Response<Bytes>, secrets: &[String]) -> Verdict {
     let status = response.status();
-    let body = without(response.body(), secrets);
+    let body = words_without(secrets, &String::from_utf8_lossy(response.body()));
     let said = if body.is_empty() {
         format!("status {}", status.as_u16())
     } else {
@@ -53,15 +53,6 @@ pub(crate) fn judge(response: &Response<Bytes>, secrets: &[String]) -> Verdict {
         },
         _ => setting("check the address and what is in between"),
     }
-}
-
-/// The receiver's words without our secrets.
-fn without(body: &[u8], secrets: &[String]) -> String {
-    let mut said = String::from_utf8_lossy(body).into_owned();
-    for secret in secrets {
-        said = said.replace(secret, "[secret]");
-    }
-    words(&said)
 }
 
 #[cfg(test)]

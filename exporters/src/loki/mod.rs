@@ -3,7 +3,6 @@
 //! The messages are those of pkg/push/push.proto in Loki's repository.
 
 pub(crate) mod answer;
-mod auth;
 mod encode;
 mod streams;
 
@@ -13,8 +12,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 
-pub use self::auth::Auth;
 use self::{encode::Encoder, streams::Newest};
+pub use crate::push::Auth;
 use crate::{
     push::{
         Destination, Entry, Lane, Verdict,
@@ -100,9 +99,7 @@ impl Loki {
         let uri = address(&settings.url, settings.tls.is_some())?;
         let tenant = settings.tenant.as_deref().map(HeaderValue::from_str);
         let tenant = tenant.transpose().map_err(|_| Error::Tenant)?;
-        if let Auth::Basic { user, .. } = &settings.auth
-            && user.contains(|c: char| c == ':' || c.is_control())
-        {
+        if !settings.auth.has_sound_name() {
             return Err(Error::User);
         }
         Ok(Self {

@@ -8,6 +8,7 @@ pub mod logs;
 pub mod metrics;
 mod over_grpc;
 mod over_http;
+mod progress;
 pub(crate) mod request;
 mod resource;
 mod settings;
@@ -15,11 +16,7 @@ pub mod spans;
 mod value;
 pub(crate) mod verdict;
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasher as _, RandomState},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
@@ -27,6 +24,7 @@ use prost::Message as _;
 use self::{
     over_grpc::OverGrpc,
     over_http::OverHttp,
+    progress::Progress,
     request::{Request, Signal},
 };
 pub use self::{
@@ -34,7 +32,7 @@ pub use self::{
     settings::{Compression, Error, Protocol, Settings, Signals},
 };
 use crate::{
-    push::{Destination, Entry, Lane, Verdict},
+    push::{Auth, Destination, Entry, Lane, Verdict, answer::words_without},
     record::{self, Record},
 };
 
@@ -43,29 +41,13 @@ pub struct Otlp {
     transport: Transport,
     resource: Resource,
     signals: Signals,
-    taken: Taken,
-    refused: Refused,
+    auth: Auth,
+    progress: Progress,
 }
 
 enum Transport {
     Grpc(Box<OverGrpc>),
     Http(Box<OverHttp>),
-}
-
-/// What of the entries at hand the receiver has, by signal and the entry's
-/// hash: when it takes the logs of a push and not the spans, the next try is of
-/// the spans alone. At most those of the last batch are in there.
-#[derive(Default)]
-struct Taken {
-    hasher: RandomState,
-    parts: HashSet<(Signal, u64)>,
-}
-
-/// What was refused by now of entries that are not through yet.
-#[derive(Default)]
-struct Refused {
-    count: u64,
-    why: String,
 }
 
 /// A push, entry by entry.
@@ -94,8 +76,8 @@ impl Otlp {
             transport,
             resource,
             signals: settings.signals,
-            taken: Taken::default(),
-            refused: Refused::default(),
+            auth: settings.auth.clone(),
+            progress: Progress::default(),
         })
     }
 
@@ -108,21 +90,25 @@ impl Otlp {
         entries: &[usize],
         keys: &[u64],
     ) -> Option<Verdict> {
-        let verdict = match &self.transport {
-            Transport::Grpc(grpc) => grpc.send(request, entries.len()).await,
-            Transport::Http(http) => http.send(&request, entries.len()).await,
+        let credentials = match self.auth.read() {
+            Ok(credentials) => credentials,
+            Err(why) => return Some(verdict::later(why)),
         };
-        match verdict {
-            Verdict::Taken => {}
-            Verdict::Partly { refused, why } => {
-                self.refused.count += refused;
-                self.refused.why = why;
+        let header = credentials.as_ref().map(|own| &own.header);
+        let answer = match &self.transport {
+            Transport::Grpc(grpc) => grpc.send(request, header).await,
+            Transport::Http(http) => http.send(&request, header).await,
+        };
+        let secrets = credentials.as_ref().map_or(&[][..], |own| &own.secrets);
+        match answer {
+            Ok(mut partial) => {
+                partial.message = words_without(secrets, &partial.message);
+                let keys: Vec<_> = entries.iter().map(|entry| keys[*entry]).collect();
+                self.progress.took(signal, &keys, partial);
+                None
             }
-            other => return Some(other),
+            Err(verdict) => Some(verdict::shown(verdict, secrets)),
         }
-        let parts = entries.iter().map(|entry| (signal, keys[*entry]));
-        self.taken.parts.extend(parts);
-        None
     }
 
     /// Sends what is not taken yet: the first refusal, if nothing else is wrong.
@@ -136,7 +122,7 @@ impl Otlp {
         for signal in [Signal::Logs, Signal::Traces] {
             let left: Vec<_> = records
                 .iter()
-                .filter(|(entry, _)| !self.taken.parts.contains(&(signal, keys[*entry])))
+                .filter(|(entry, _)| self.progress.lacks(signal, keys[*entry]))
                 .filter(|(_, record)| signal == Signal::Logs || record.span.is_some())
                 .collect();
             let entries: Vec<_> = left.iter().map(|(entry, _)| *entry).collect();
@@ -145,18 +131,18 @@ impl Otlp {
                 continue;
             };
             match self.push(signal, request, &entries, &keys).await {
-                Some(refused @ Verdict::Refused { .. }) => refusal = Some(refused),
+                Some(refused @ Verdict::Refused { .. }) => refusal = refusal.or(Some(refused)),
                 Some(verdict) => return Some(verdict),
                 None => {}
             }
         }
         for (entry, request) in metrics {
-            if self.taken.parts.contains(&(Signal::Metrics, keys[entry])) {
+            if !self.progress.lacks(Signal::Metrics, keys[entry]) {
                 continue;
             }
             let request = Request::Metrics(request);
             match self.push(Signal::Metrics, request, &[entry], &keys).await {
-                Some(refused @ Verdict::Refused { .. }) => refusal = Some(refused),
+                Some(refused @ Verdict::Refused { .. }) => refusal = refusal.or(Some(refused)),
                 Some(verdict) => return Some(verdict),
                 None => {}
             }
@@ -180,9 +166,8 @@ impl Otlp {
     }
 
     fn read<'a>(&self, entries: &[Entry<'a>]) -> Result<Parts<'a>, String> {
-        let hash = |entry: &Entry<'_>| self.taken.hasher.hash_one((entry.lane, entry.bytes));
         let mut parts = Parts {
-            keys: entries.iter().map(hash).collect(),
+            keys: entries.iter().map(|one| self.progress.key(one)).collect(),
             records: Vec::new(),
             metrics: Vec::new(),
         };
@@ -203,15 +188,6 @@ impl Otlp {
         }
         Ok(parts)
     }
-
-    /// Forgets entries that are through.
-    fn forget(&mut self, keys: &[u64]) {
-        for key in keys {
-            for signal in [Signal::Logs, Signal::Traces, Signal::Metrics] {
-                self.taken.parts.remove(&(signal, *key));
-            }
-        }
-    }
 }
 
 impl Destination for Otlp {
@@ -225,20 +201,13 @@ impl Destination for Otlp {
         match self.push_all(parts).await {
             Some(refused @ Verdict::Refused { .. }) => {
                 // One alone is set aside; of several, the halves come next.
-                if entries.len() == 1 {
-                    self.forget(&keys);
+                if let [key] = keys[..] {
+                    self.progress.forget(key);
                 }
                 refused
             }
             Some(verdict) => verdict,
-            None => {
-                self.forget(&keys);
-                let Refused { count, why } = std::mem::take(&mut self.refused);
-                match count {
-                    0 => Verdict::Taken,
-                    refused => Verdict::Partly { refused, why },
-                }
-            }
+            None => self.progress.through(&keys),
         }
     }
 }

@@ -27,7 +27,6 @@ use super::{
 };
 use crate::push::{
     Verdict,
-    answer::words,
     http::{Connector, Version, builder, connector},
 };
 
@@ -66,24 +65,32 @@ impl OverGrpc {
         }
     }
 
-    /// Pushes a request with `entries` of ours in it.
-    pub async fn send(&self, request: Request, entries: usize) -> Verdict {
-        let answer = tokio::time::timeout(self.deadline, self.call(request)).await;
+    /// Pushes a request; `authorization` is the header of that name.
+    pub async fn send(
+        &self,
+        request: Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Partial, Verdict> {
+        let mut channel = self.channel.clone();
+        if let Some(value) = authorization {
+            channel.headers.insert(header::AUTHORIZATION, value.clone());
+        }
+        let answer = tokio::time::timeout(self.deadline, self.call(channel, request)).await;
         match answer {
-            Ok(Ok(partial)) => verdict::taken(&partial, entries),
+            Ok(Ok(partial)) => Ok(partial),
             Ok(Err(status)) if status.metadata().contains_key(OWN.as_str()) => {
-                verdict::of_grpc(&status)
+                Err(verdict::of_grpc(&status))
             }
-            Ok(Err(status)) => later(words(&reason(&status))),
-            Err(_) => later(format!(
+            Ok(Err(status)) => Err(later(reason(&status))),
+            Err(_) => Err(later(format!(
                 "no answer within {} s",
                 self.deadline.as_secs_f64()
-            )),
+            ))),
         }
     }
 
-    async fn call(&self, request: Request) -> Result<Partial, Status> {
-        let (channel, origin) = (self.channel.clone(), self.endpoint.clone());
+    async fn call(&self, channel: Channel, request: Request) -> Result<Partial, Status> {
+        let origin = self.endpoint.clone();
         let gzip = self.compression == Compression::Gzip;
         // The generated clients have all of this in common but a trait.
         macro_rules! export {
@@ -106,14 +113,13 @@ impl OverGrpc {
 
 /// Why there is no status of the receiver's own.
 fn reason(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = error.source();
+    let Some(mut error) = std::error::Error::source(status) else {
+        return format!("the answer cannot be read: {}", status.message());
+    };
+    let mut text = error.to_string();
+    while let Some(source) = error.source() {
+        text = format!("{text}: {source}");
+        error = source;
     }
     text
 }
@@ -128,10 +134,22 @@ struct Channel {
 /// Why there is no answer of gRPC.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
-    #[error("no connection, or it broke")]
-    Connection(#[from] legacy::Error),
+    #[error("no connection")]
+    Connection(#[source] legacy::Error),
+    #[error("the connection broke (is this a receiver of OTLP by gRPC?)")]
+    Broken(#[source] legacy::Error),
     #[error("HTTP {0}, but no answer of gRPC in it (is this a receiver of OTLP by gRPC?)")]
     NotGrpc(u16),
+}
+
+impl From<legacy::Error> for NoAnswer {
+    fn from(error: legacy::Error) -> Self {
+        if error.is_connect() {
+            Self::Connection(error)
+        } else {
+            Self::Broken(error)
+        }
+    }
 }
 
 type Answering =

@@ -8,13 +8,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use http_body_util::Full;
 
 use super::{
-    request::Request,
+    request::{Partial, Request},
     settings::{Compression, Error, Settings},
     verdict::{self, later},
 };
 use crate::push::{
     Verdict,
-    answer::words,
     http::{Http, Version},
 };
 
@@ -42,26 +41,34 @@ impl OverHttp {
         }
     }
 
-    /// Pushes a request with `entries` of ours in it.
-    pub async fn send(&self, request: &Request, entries: usize) -> Verdict {
+    /// Pushes a request; `authorization` is the header of that name.
+    pub async fn send(
+        &self,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Partial, Verdict> {
         let body = match self.compression {
             Compression::None => request.encode(),
             Compression::Gzip => gzip(&request.encode()),
         };
         let Ok(uri) = address(&self.endpoint, request.path()) else {
-            return later("the endpoint is not an address");
+            return Err(later("the endpoint is not an address"));
         };
         let mut post = http::Request::post(uri)
             .body(Full::new(Bytes::from(body)))
             .unwrap_or_default();
         *post.headers_mut() = self.headers.clone();
+        if let Some(value) = authorization {
+            let headers = post.headers_mut();
+            headers.insert(header::AUTHORIZATION, value.clone());
+        }
         let answer = match self.http.send(post).await {
             Ok(answer) => answer,
-            Err(error) => return later(words(&error.to_string())),
+            Err(error) => return Err(later(error.to_string())),
         };
         let (head, body) = answer.into_parts();
         if head.status != StatusCode::OK {
-            return verdict::of_http(head.status, &head.headers, &body);
+            return Err(verdict::of_http(head.status, &head.headers, &body));
         }
         // Without the type, anything short could pass for an empty answer.
         let is_protobuf = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
@@ -74,8 +81,10 @@ impl OverHttp {
                 == PROTOBUF.as_bytes()
         });
         match request.answer(&body) {
-            Ok(partial) if is_protobuf => verdict::taken(&partial, entries),
-            _ => later("HTTP 200, but no answer of OTLP in it (is this a receiver of OTLP?)"),
+            Ok(partial) if is_protobuf => Ok(partial),
+            _ => Err(later(
+                "HTTP 200, but no answer of OTLP in it (is this a receiver of OTLP?)",
+            )),
         }
     }
 }

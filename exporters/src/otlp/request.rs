@@ -8,11 +8,24 @@ use opentelemetry_proto::tonic::collector::{
 use prost::{DecodeError, Message as _};
 
 /// Which of the three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Logs,
     Traces,
     Metrics,
+}
+
+impl Signal {
+    pub const ALL: [Self; 3] = [Self::Logs, Self::Traces, Self::Metrics];
+
+    /// What a receiver counts of it.
+    pub fn items(self) -> &'static str {
+        match self {
+            Self::Logs => "log records",
+            Self::Traces => "spans",
+            Self::Metrics => "data points",
+        }
+    }
 }
 
 /// One of the three.

@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use crate::tls;
+use crate::{push::Auth, tls};
 
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Settings {
     pub endpoint: String,
     /// How it is spoken.
     pub protocol: Protocol,
+    /// Who we are.
+    pub auth: Auth,
     /// Headers that every request has: names and values. They may be secrets.
     pub headers: Vec<(String, String)>,
     /// How bodies are compressed.
@@ -89,6 +91,12 @@ pub enum Error {
     /// A header that is not for settings.
     #[error("headers: {0}: is set by the protocol")]
     OwnHeader(String),
+    /// There are two ways of saying who we are.
+    #[error("headers: authorization: there is a user or a token already")]
+    Twice,
+    /// The first colon ends the name.
+    #[error("the user's name has a colon or a control character")]
+    User,
 }
 
 /// Headers that the protocol sets.
@@ -124,12 +132,18 @@ impl Settings {
 
     /// The headers of every request.
     pub(super) fn headers(&self) -> Result<HeaderMap, Error> {
+        if !self.auth.has_sound_name() {
+            return Err(Error::User);
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let bad = || Error::Header(name.clone());
             let key: HeaderName = name.parse().map_err(|_| bad())?;
             if OWN.contains(&key.as_str()) || key.as_str().starts_with("grpc-") {
                 return Err(Error::OwnHeader(name.clone()));
+            }
+            if key == header::AUTHORIZATION && self.auth != Auth::None {
+                return Err(Error::Twice);
             }
             let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
             value.set_sensitive(true);

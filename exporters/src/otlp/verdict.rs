@@ -8,10 +8,9 @@ use http::{HeaderMap, StatusCode};
 use prost::Message;
 use tonic::Code;
 
-use super::request::Partial;
 use crate::push::{
     Verdict,
-    answer::{of_web_server, retry_after, words},
+    answer::{of_web_server, retry_after, words_without},
 };
 
 /// Later, without a word of when.
@@ -22,15 +21,21 @@ pub fn later(why: impl Into<String>) -> Verdict {
     }
 }
 
-/// A request was taken, but for what `partial` says. `entries`: how many of
-/// ours were in it, each of which may have been several for the receiver.
-pub fn taken(partial: &Partial, entries: usize) -> Verdict {
-    match u64::try_from(partial.rejected) {
-        Ok(rejected @ 1..) => Verdict::Partly {
-            refused: rejected.min(entries as u64),
-            why: words(&partial.message),
+/// A verdict whose words can be shown: what the receiver said is in them as it
+/// came, and at their end, where it may be cut.
+pub fn shown(verdict: Verdict, secrets: &[String]) -> Verdict {
+    let words = |why: &str| words_without(secrets, why);
+    match verdict {
+        Verdict::Later { why, after } => Verdict::Later {
+            why: words(&why),
+            after,
         },
-        _ => Verdict::Taken,
+        Verdict::Refused { why } => Verdict::Refused { why: words(&why) },
+        Verdict::Partly { refused, why } => Verdict::Partly {
+            refused,
+            why: words(&why),
+        },
+        Verdict::Taken => Verdict::Taken,
     }
 }
 
@@ -74,12 +79,13 @@ pub fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict 
         |_| String::from_utf8_lossy(body).into_owned(),
         |status| status.message,
     );
-    let why = format!("HTTP {}: {}", status.as_u16(), words(&said));
+    let number = status.as_u16();
+    let why = format!("HTTP {number}: {said}");
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
             if of_web_server(headers, body) =>
         {
-            later(format!("{why} (is it http or https?)"))
+            later(format!("HTTP {number} (is it http or https?): {said}"))
         }
         StatusCode::BAD_REQUEST
         | StatusCode::PAYLOAD_TOO_LARGE
@@ -94,22 +100,23 @@ pub fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict 
             why,
             after: retry_after(headers),
         },
-        _ => later(format!("{why} (a matter of settings)")),
+        _ => later(format!("HTTP {number} (a matter of settings): {said}")),
     }
 }
 
 /// What a status of gRPC means that the receiver itself set.
 pub fn of_grpc(status: &tonic::Status) -> Verdict {
     let code = status.code();
-    let why = format!("gRPC {code:?}: {}", words(status.message()));
+    let said = status.message();
+    let why = format!("gRPC {code:?}: {said}");
     match code {
         // Servers have different codes for a message that is over their limit.
-        _ if is_size(status.message()) => Verdict::Refused { why },
+        _ if is_size(said) => Verdict::Refused { why },
         Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => {
             Verdict::Refused { why }
         }
         Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::Unimplemented => {
-            later(format!("{why} (a matter of settings)"))
+            later(format!("gRPC {code:?} (a matter of settings): {said}"))
         }
         // The specification would have UNKNOWN and INTERNAL dropped; but a
         // fault over there says nothing of what is in the push. With OK there
@@ -235,6 +242,18 @@ mod tests {
                 "{verdict:?}"
             );
         }
+    }
+
+    #[test]
+    fn words_are_harmless_and_without_secrets() {
+        let said = format!("\u{1b}[2J sesame {}", "é".repeat(400));
+        let verdict = of_grpc(&tonic::Status::new(Code::PermissionDenied, said));
+        let Verdict::Later { why, .. } = shown(verdict, &["sesame".to_owned()]) else {
+            panic!("later");
+        };
+        let start = "gRPC PermissionDenied (a matter of settings): [2J [secret] éé";
+        assert!(why.starts_with(start), "{why}");
+        assert_eq!(why.chars().count(), 300);
     }
 
     #[test]

@@ -22,6 +22,14 @@ pub(crate) fn words(text: &str) -> String {
         .collect()
 }
 
+/// The same of text that may repeat our secrets.
+pub(crate) fn words_without(secrets: &[String], text: &str) -> String {
+    let hidden = secrets.iter().fold(text.to_owned(), |text, secret| {
+        text.replace(secret, "[secret]")
+    });
+    words(&hidden)
+}
+
 /// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which the receiver's
 /// own clock is asked about.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Aside, Backoff, Counters, Destination, Entry, Verdict};
+use super::{
+    Aside, Backoff, Counters, Destination, Entry, Verdict,
+    told::{REMIND, Told},
+};
 use crate::spool::{Batch, Reader};
 
 /// How batches are made.
@@ -22,9 +25,6 @@ pub struct Settings {
     /// The longest wait between two tries.
     pub longest_wait: Duration,
 }
-
-/// How often a trouble that goes on is told.
-const REMIND: Duration = Duration::from_mins(10);
 
 /// One destination and what it reads from.
 pub struct Delivery<D> {
@@ -49,6 +49,13 @@ struct Trouble {
     why: String,
 }
 
+/// What has been told of pushes that were taken.
+#[derive(Default)]
+struct Remarks {
+    refused: Told,
+    warned: Told,
+}
+
 impl<D: Destination> Delivery<D> {
     /// Delivers until `stop` is true or its sender gone, and then what is
     /// there already, for up to `grace`. What is not taken by then stays in the
@@ -68,6 +75,7 @@ impl<D: Destination> Delivery<D> {
     async fn deliver(&mut self, stop: &mut watch::Receiver<bool>) {
         let mut batch = Batch::default();
         let mut backoff = Backoff::new(self.settings.longest_wait);
+        let mut remarks = Remarks::default();
         while self.gather(stop).await {
             match self.reader.read(self.settings.bytes, &mut batch) {
                 Ok(()) => backoff = Backoff::new(self.settings.longest_wait),
@@ -78,7 +86,7 @@ impl<D: Destination> Delivery<D> {
                 }
             }
             let entries: Vec<_> = batch.entries().collect();
-            self.push(&entries).await;
+            self.push(&entries, &mut remarks).await;
             self.reader.acknowledge();
         }
     }
@@ -103,7 +111,7 @@ impl<D: Destination> Delivery<D> {
     }
 
     /// Pushes all of `entries`, in their order, however long it takes.
-    async fn push(&mut self, entries: &[Entry<'_>]) {
+    async fn push(&mut self, entries: &[Entry<'_>], remarks: &mut Remarks) {
         let mut backoff = Backoff::new(self.settings.longest_wait);
         let mut trouble: Option<Trouble> = None;
         let mut rest: Vec<Range<usize>> = Vec::new();
@@ -123,15 +131,7 @@ impl<D: Destination> Delivery<D> {
                     continue;
                 }
                 Verdict::Taken => {}
-                Verdict::Partly { refused, why } => {
-                    let name = self.name;
-                    tracing::warn!(
-                        destination = name,
-                        refused,
-                        why,
-                        "some entries were refused"
-                    );
-                }
+                Verdict::Partly { refused, why } => self.remark(remarks, refused, &why),
                 Verdict::Refused { why } => match part {
                     [one] => self.set_aside(one, &why),
                     _ => {
@@ -170,6 +170,23 @@ impl<D: Destination> Delivery<D> {
             told: now,
             why,
         });
+    }
+
+    /// Tells of a push that was taken, but not as it should be.
+    fn remark(&self, remarks: &mut Remarks, refused: u64, why: &str) {
+        let (name, now) = (self.name, Instant::now());
+        if refused > 0 {
+            if let Some(refused) = remarks.refused.more(refused, now) {
+                tracing::warn!(
+                    destination = name,
+                    refused,
+                    why,
+                    "some entries were refused"
+                );
+            }
+        } else if let Some(pushes) = remarks.warned.more(1, now) {
+            tracing::warn!(destination = name, pushes, why, "taken, but with a warning");
+        }
     }
 
     fn set_aside(&self, entry: &Entry<'_>, why: &str) {

@@ -3,15 +3,18 @@
 
 pub(crate) mod answer;
 mod aside;
+mod auth;
 mod backoff;
 mod counters;
 mod deliver;
 pub mod http;
+mod told;
 
 use std::{future::Future, time::Duration};
 
 pub use self::{
     aside::Aside,
+    auth::Auth,
     backoff::Backoff,
     counters::{Counters, Counts},
     deliver::{Delivery, Settings},
@@ -46,7 +49,7 @@ pub enum Verdict {
     Taken,
     /// All but `refused` entries are taken; those never will be.
     Partly {
-        /// How many are not.
+        /// How many are not; 0: the receiver took all and has a warning.
         refused: u64,
         /// The receiver's words.
         why: String,

@@ -30,28 +30,44 @@ pub(super) fn faults(config: &Config) -> Vec<(&'static str, &'static str)> {
 
 fn push(config: &Config, faults: &mut Vec<(&'static str, &'static str)>) {
     let (loki, otlp) = (&config.loki, &config.otlp);
-    if loki.tls_certificate.is_some() != loki.tls_key.is_some() {
-        faults.push((
+    let has_token_or_user = otlp.token_file.is_some() || otlp.username.is_some();
+    let checks = [
+        (
+            loki.tls_certificate.is_some() != loki.tls_key.is_some(),
             "loki",
             "tls_certificate and tls_key in [loki] go together: one is missing",
-        ));
-    }
-    if otlp.tls_certificate.is_some() != otlp.tls_key.is_some() {
-        faults.push((
-            "otlp",
-            "tls_certificate and tls_key in [otlp] go together: one is missing",
-        ));
-    }
-    if loki.username.is_some() != loki.password_file.is_some() {
-        faults.push((
+        ),
+        (
+            loki.username.is_some() != loki.password_file.is_some(),
             "loki",
             "username and password_file in [loki] go together: one is missing",
-        ));
-    }
-    if loki.username.is_some() && loki.token_file.is_some() {
-        faults.push((
+        ),
+        (
+            loki.username.is_some() && loki.token_file.is_some(),
             "loki",
             "username and token_file in [loki] exclude each other: one request has one of them",
-        ));
-    }
+        ),
+        (
+            otlp.tls_certificate.is_some() != otlp.tls_key.is_some(),
+            "otlp",
+            "tls_certificate and tls_key in [otlp] go together: one is missing",
+        ),
+        (
+            otlp.username.is_some() != otlp.password_file.is_some(),
+            "otlp",
+            "username and password_file in [otlp] go together: one is missing",
+        ),
+        (
+            otlp.username.is_some() && otlp.token_file.is_some(),
+            "otlp",
+            "username and token_file in [otlp] exclude each other: one request has one of them",
+        ),
+        (
+            has_token_or_user && otlp.headers.contains_key("authorization"),
+            "otlp",
+            "username and token_file in [otlp] exclude a header \"authorization\" in headers",
+        ),
+    ];
+    let found = checks.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    faults.extend(found.map(|(_, section, what)| (section, what)));
 }

@@ -255,6 +255,12 @@ settings! {
         interval: Duration = r#""30s""# by read_push::time::<1000, 3_600_000>,
         /// "gzip" or "none".
         compression: Compression = r#""gzip""# by read::word,
+        /// User for basic authentication; "" for none.
+        username: Option<String> = r#""""# by read::label,
+        /// File with the user's password.
+        password_file: Option<PathBuf> = r#""""# by read::file,
+        /// File with a token for bearer authentication; "" for none.
+        token_file: Option<PathBuf> = r#""""# by read::file,
         /// PEM file with the authorities of the receiver; "" for those that
         /// the node trusts. These files are read again when they change.
         tls_ca: Option<PathBuf> = r#""""# by read::file,
@@ -270,7 +276,7 @@ settings! {
         /// How long an answer is waited for, 1s to 5m.
         timeout: Duration = r#""30s""# by read_push::time::<1000, 300_000>,
         /// Names and values of headers that each request has, as in
-        /// { x-tenant = "one" }.
+        /// { x-tenant = "one" }. Secrets are safer in files: see token_file.
         headers: BTreeMap<String, String> = "{}" by read_push::headers,
     }
     /// What the daemon says of itself, on standard error.

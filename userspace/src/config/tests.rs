@@ -306,6 +306,30 @@ fn errors_of_tls_settings_have_their_place() {
 }
 
 #[test]
+fn one_request_says_once_who_we_are() {
+    for (text, message) in [
+        (
+            "[otlp]\nusername = \"a\"",
+            "kldtrace.toml:1:2: username and password_file in [otlp] go together: one is missing",
+        ),
+        (
+            "[otlp]\nusername = \"a\"\npassword_file = \"/p\"\ntoken_file = \"/t\"",
+            "kldtrace.toml:1:2: username and token_file in [otlp] exclude each other: one request has one of them",
+        ),
+        (
+            "[otlp]\ntoken_file = \"/t\"\nheaders = { Authorization = \"x\" }",
+            r#"kldtrace.toml:1:2: username and token_file in [otlp] exclude a header "authorization" in headers"#,
+        ),
+        (
+            "[loki]\ntls_key = \"/k\"",
+            "kldtrace.toml:1:2: tls_certificate and tls_key in [loki] go together: one is missing",
+        ),
+    ] {
+        assert_eq!(parse(text), Err(message.to_owned()), "{text}");
+    }
+}
+
+#[test]
 fn reports_all_errors_in_the_order_of_the_file() {
     let errors = parse("[log]\nx = 1\nlevel = 2\n[hooks]\ny = 1").unwrap_err();
     let places: Vec<_> = errors.lines().map(|line| &line[..18]).collect();

@@ -1,7 +1,7 @@
 //! Where the configuration wants things pushed to.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -11,7 +11,7 @@ use kldtrace_exporters::{
     loki::{self, Loki},
     model::Family,
     otlp::{self, Otlp},
-    push::{Lane, Settings},
+    push::{Auth, Lane, Settings},
     tls,
 };
 
@@ -81,16 +81,6 @@ fn loki_at(
 ) -> anyhow::Result<(Loki, Settings)> {
     let loki = &config.loki;
     let files = [&loki.tls_ca, &loki.tls_certificate, &loki.tls_key];
-    let auth = match (&loki.username, &loki.password_file, &loki.token_file) {
-        (Some(user), Some(password_file), _) => loki::Auth::Basic {
-            user: user.clone(),
-            password_file: password_file.clone(),
-        },
-        (_, _, Some(token_file)) => loki::Auth::Bearer {
-            token_file: token_file.clone(),
-        },
-        _ => loki::Auth::None,
-    };
     let destination = Loki::new(loki::Settings {
         url: url.to_owned(),
         format: match loki.format {
@@ -98,7 +88,11 @@ fn loki_at(
             LokiFormat::Json => loki::Format::Json,
         },
         tenant: loki.tenant.clone(),
-        auth,
+        auth: auth(
+            loki.username.as_deref(),
+            loki.password_file.as_deref(),
+            loki.token_file.as_deref(),
+        ),
         node: config.node_name(),
         tls: client(url, files, "loki", certificates)?,
         deadline: loki.timeout,
@@ -124,6 +118,11 @@ fn otlp_at(
             OtlpProtocol::Grpc => otlp::Protocol::Grpc,
             OtlpProtocol::Http => otlp::Protocol::Http,
         },
+        auth: auth(
+            otlp.username.as_deref(),
+            otlp.password_file.as_deref(),
+            otlp.token_file.as_deref(),
+        ),
         headers: otlp.headers.clone().into_iter().collect(),
         compression: match otlp.compression {
             Compression::Gzip => otlp::Compression::Gzip,
@@ -182,6 +181,21 @@ pub fn metrics(config: &Config, families: &[Family], began: SystemTime) -> Vec<P
         parcel
     };
     requests.into_iter().map(parcel).collect()
+}
+
+/// Who we are: a password or a token, and not both, which the configuration's
+/// checks see to.
+fn auth(user: Option<&str>, password_file: Option<&Path>, token_file: Option<&Path>) -> Auth {
+    match (user, password_file, token_file) {
+        (Some(user), Some(password_file), _) => Auth::Basic {
+            user: user.to_owned(),
+            password_file: password_file.to_owned(),
+        },
+        (_, _, Some(token_file)) => Auth::Bearer {
+            token_file: token_file.to_owned(),
+        },
+        _ => Auth::None,
+    }
 }
 
 /// TLS for an address that wants it. Certificate and key come together:

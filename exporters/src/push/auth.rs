@@ -1,4 +1,4 @@
-//! Who we are to Loki: names here, secrets in files.
+//! Who we are to a receiver: names here, secrets in files.
 
 use std::{fmt, fs::File, io::Read as _, path::Path, path::PathBuf};
 
@@ -30,9 +30,9 @@ pub enum Auth {
 }
 
 /// What goes into the header, and what must not be shown.
-pub(super) struct Credentials {
-    pub(super) header: HeaderValue,
-    pub(super) secrets: [String; 2],
+pub(crate) struct Credentials {
+    pub(crate) header: HeaderValue,
+    pub(crate) secrets: [String; 2],
 }
 
 impl fmt::Debug for Credentials {
@@ -42,8 +42,17 @@ impl fmt::Debug for Credentials {
 }
 
 impl Auth {
+    /// Whether there is no colon, which would end it, and no control character
+    /// in the user's name.
+    pub(crate) fn has_sound_name(&self) -> bool {
+        match self {
+            Self::Basic { user, .. } => !user.contains(|c: char| c == ':' || c.is_control()),
+            Self::None | Self::Bearer { .. } => true,
+        }
+    }
+
     /// Reads the secret. Errors are words without it.
-    pub(super) fn read(&self) -> Result<Option<Credentials>, String> {
+    pub(crate) fn read(&self) -> Result<Option<Credentials>, String> {
         let (path, scheme) = match self {
             Self::None => return Ok(None),
             Self::Basic { password_file, .. } => (password_file, "Basic"),
