@@ -36,7 +36,7 @@ pub fn request(
 }
 
 fn log_record(record: &Record<'_>, resource: &Resource, observed_ns: u64) -> LogRecord {
-    let ids = record.span.as_ref().map(|_| Ids::new(resource, record));
+    let ids = record.span.as_ref().map(|_| Ids::of(resource, record));
     LogRecord {
         time_unix_nano: record.time_ns,
         observed_time_unix_nano: observed_ns,
@@ -67,7 +67,7 @@ pub fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
 /// The conventions' name of an attribute.
 fn conventional(name: &str) -> &str {
     match name {
-        "pid" => "process.pid",
+        "pid" | "process" => "process.pid",
         "tid" => "thread.id",
         other => other,
     }

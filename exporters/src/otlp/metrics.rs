@@ -10,6 +10,8 @@
 //! index one less: OTLP's bucket `i` is (2^(i/8), 2^((i+1)/8)]. Durations over
 //! 1024 s are counted in the bucket after the last, up to 1117 s: how long they
 //! were is not known, and count and sum stay exact.
+//!
+//! An exemplar names the span of the event that tells more.
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -22,10 +24,11 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 
 use super::{
+    ids::Ids,
     resource::{Resource, SCHEMA_URL},
     value::{integer, text},
 };
-use crate::model::{Family, Histogram, Kind, Series, Unit, Value};
+use crate::model::{self, Family, Histogram, Kind, Series, Unit, Value};
 
 /// Bytes of a request that fits every receiver: gRPC's take 4 MiB.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -60,7 +63,8 @@ pub fn requests(
 }
 
 /// Requests in the making.
-struct Requests {
+struct Requests<'a> {
+    resource: &'a Resource,
     /// A request without metrics.
     empty: ExportMetricsServiceRequest,
     max_bytes: usize,
@@ -70,8 +74,8 @@ struct Requests {
     done: Vec<Vec<u8>>,
 }
 
-impl Requests {
-    fn new(resource: &Resource, max_bytes: usize) -> Self {
+impl<'a> Requests<'a> {
+    fn new(resource: &'a Resource, max_bytes: usize) -> Self {
         let empty = ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics {
                 resource: Some(resource.message()),
@@ -84,6 +88,7 @@ impl Requests {
             }],
         };
         Self {
+            resource,
             max_bytes: max_bytes.saturating_sub(empty.encoded_len() + FRAME),
             empty,
             metrics: Vec::new(),
@@ -98,7 +103,7 @@ impl Requests {
         // Whether the last metric is this family.
         let mut begun = false;
         for series in &family.series {
-            let Some(point) = Point::new(family.kind, series, times) else {
+            let Some(point) = Point::new(family.kind, series, self.resource, times) else {
                 continue;
             };
             let point_bytes = point.encoded_len() + FRAME;
@@ -159,8 +164,8 @@ fn head(family: &Family) -> Metric {
 
 /// The family's name without its unit, where the receiver adds it again.
 ///
-/// It does not where the word stands elsewhere in the name, too, and it adds
-/// `ratio` to gauges alone: there the name stays whole.
+/// It does not where the word stands elsewhere in the name, too, or ends what
+/// is left, and it adds `ratio` to gauges alone: there the name stays whole.
 fn name(family: &Family) -> &str {
     let whole: &str = &family.name;
     let Some(unit) = family.unit.as_str() else {
@@ -170,7 +175,9 @@ fn name(family: &Family) -> &str {
         return whole;
     }
     match whole.strip_suffix(unit).and_then(|n| n.strip_suffix('_')) {
-        Some(short) if !short.split('_').any(|word| word == unit) => short,
+        Some(short) if !short.ends_with(unit) && !short.split('_').any(|word| word == unit) => {
+            short
+        }
         _ => whole,
     }
 }
@@ -192,7 +199,7 @@ enum Point {
 }
 
 impl Point {
-    fn new(kind: Kind, series: &Series, times: Times) -> Option<Self> {
+    fn new(kind: Kind, series: &Series, resource: &Resource, times: Times) -> Option<Self> {
         let labels = series.labels.iter();
         let attributes: Vec<_> = labels.map(|(name, value)| text(name, value)).collect();
         let number = |value| {
@@ -220,7 +227,7 @@ impl Point {
                 Some(number(number_data_point::Value::AsDouble(*value)))
             }
             (Kind::Histogram, Value::Histogram(histogram)) => {
-                let mut point = histogram_point(histogram);
+                let mut point = histogram_point(histogram, resource);
                 point.attributes = attributes;
                 point.start_time_unix_nano = times.start_ns;
                 point.time_unix_nano = times.now_ns;
@@ -250,7 +257,8 @@ impl Point {
     }
 }
 
-fn histogram_point(histogram: &Histogram) -> ExponentialHistogramDataPoint {
+fn histogram_point(histogram: &Histogram, resource: &Resource) -> ExponentialHistogramDataPoint {
+    let exemplars = histogram.exemplars.iter();
     ExponentialHistogramDataPoint {
         count: histogram.count(),
         sum: Some(histogram.sum_seconds()),
@@ -258,7 +266,7 @@ fn histogram_point(histogram: &Histogram) -> ExponentialHistogramDataPoint {
         zero_count: histogram.zero,
         zero_threshold: Histogram::ZERO_THRESHOLD,
         positive: Some(buckets(histogram)),
-        exemplars: histogram.exemplars.iter().map(exemplar).collect(),
+        exemplars: exemplars.map(|one| exemplar(one, resource)).collect(),
         ..ExponentialHistogramDataPoint::default()
     }
 }
@@ -281,11 +289,13 @@ fn buckets(histogram: &Histogram) -> Buckets {
     buckets
 }
 
-fn exemplar(exemplar: &crate::model::Exemplar) -> Exemplar {
+fn exemplar(exemplar: &model::Exemplar, resource: &Resource) -> Exemplar {
+    let ids = Ids::new(resource, exemplar.time_ns, exemplar.event);
     Exemplar {
         filtered_attributes: vec![integer("event_id", exemplar.event)],
         time_unix_nano: exemplar.time_ns,
+        span_id: ids.span(0).to_vec(),
+        trace_id: ids.trace.to_vec(),
         value: Some(exemplar::Value::AsDouble(exemplar.seconds)),
-        ..Exemplar::default()
     }
 }

@@ -37,7 +37,7 @@ pub fn request(records: &[Record<'_>], resource: &Resource) -> Option<ExportTrac
 /// Adds an operation and, as its children, its stages: laid end to end from its
 /// start, for their order in time is not known, and their lengths are.
 fn add(spans: &mut Vec<Span>, record: &Record<'_>, span: &record::Span<'_>, resource: &Resource) {
-    let ids = Ids::new(resource, record);
+    let ids = Ids::of(resource, record);
     let end = record.time_ns;
     let start = end.saturating_sub(span.duration_ns);
     spans.push(Span {

@@ -1,6 +1,8 @@
 //! Pushing to Loki and by OTLP: a thread of its own, fed through an outbox.
 
 mod destinations;
+#[cfg(test)]
+mod names;
 mod outbox;
 mod thread;
 

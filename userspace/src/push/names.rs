@@ -1,0 +1,43 @@
+//! By OTLP a family has a name that leads back to the one in `/metrics`.
+
+#[path = "../../../exporters/tests/otlp/translator.rs"]
+mod translator;
+
+use std::{sync::Arc, time::SystemTime};
+
+use kldtrace_exporters::model::{Histogram, Kind, Series, Value};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message as _;
+
+use self::translator::{Type, escaped, label, unescaped};
+use crate::{catalogue, config::Config, push::metrics, signals::families::family};
+
+#[test]
+fn every_signal_has_one_name() {
+    let config = Config::default();
+    for signal in catalogue::signals() {
+        let (value, kind) = match signal.kind {
+            Kind::Counter => (Value::Integer(1), Type::Counter),
+            Kind::Gauge => (Value::Integer(1), Type::Gauge),
+            Kind::Histogram => (Value::Histogram(Histogram::default()), Type::Histogram),
+        };
+        let labels = signal.labels.iter();
+        let labels = labels.map(|name| ((*name).into(), Arc::from("x")));
+        let mut family = family(signal);
+        family.series.push(Series {
+            labels: labels.collect(),
+            value,
+        });
+        let parcels = metrics(&config, &[family], SystemTime::UNIX_EPOCH);
+        let (_, bytes) = parcels[0].entries()[0];
+        let request = ExportMetricsServiceRequest::decode(bytes).unwrap();
+        let metric = &request.resource_metrics[0].scope_metrics[0].metrics[0];
+        for translate in [escaped, unescaped] {
+            let name = translate(&metric.name, &metric.unit, kind);
+            assert_eq!(name, signal.exported_name());
+        }
+        for name in signal.labels {
+            assert_eq!(&label(name), name);
+        }
+    }
+}
