@@ -40,6 +40,7 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
     ),
     (Goal::Test, "g++", "builds the fuzzer"),
     (Goal::Test, "prometheus", "scrapes the daemon in a test"),
+    (Goal::Test, "python3-pip", "installs rotel for a test"),
     (Goal::Test, "tmux", "a terminal for tests of the live view"),
     (
         Goal::Bench,
@@ -71,7 +72,12 @@ pub fn install(goal: Goal) -> Result<()> {
         return Ok(());
     }
     let plan = format!("installing {}", missing.join(" "));
-    installing("Debian packages", &plan, || apt(&missing))?;
+    installing("Debian packages", &plan, || {
+        apt(&missing).context(
+            "if apt has no llvm-22-dev for this release, add the archive that \
+             https://apt.llvm.org names, then repeat",
+        )
+    })?;
     // The tests start a Prometheus of their own; nobody asked for a service.
     if missing.contains(&"prometheus") && sh::find("systemctl").is_some() {
         let disable = ["disable", "--quiet", "--now", "prometheus.service"];
@@ -82,6 +88,15 @@ pub fn install(goal: Goal) -> Result<()> {
         say("service prometheus", &outcome, start);
     }
     Ok(())
+}
+
+/// Installs one package more that not every release of Debian has.
+pub(super) fn add(package: &str) -> Result<()> {
+    let missing = missing(&[package], &query(&[package])?);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt(&missing)
 }
 
 fn wanted(goal: Goal) -> Vec<&'static str> {
@@ -125,10 +140,6 @@ fn apt(packages: &[&str]) -> Result<()> {
         apt_get()
             .args(["install", "--yes", "--no-install-recommends"])
             .args(packages),
-    )
-    .context(
-        "if apt has no llvm-22-dev for this release, add the archive that https://apt.llvm.org \
-         names, then repeat",
     )
 }
 

@@ -6,6 +6,7 @@
 
 mod debian;
 mod kernel;
+mod rotel;
 mod rust;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ pub fn prepare(goal: Goal, command: &str) -> Result<()> {
     debian::install(goal)?;
     rust::toolchain()?;
     rust::programs(goal)?;
+    rotel::install(goal);
     kernel::tracefs()?;
     say("done", "nothing is missing", start);
     Ok(())

@@ -38,6 +38,7 @@ const PROGRAMS: &[&str] = &[
     "--test=spool",
     "--test=push",
     "--test=loki",
+    "--test=otlp",
     "--test=live",
 ];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
