@@ -4,7 +4,7 @@ mod agent;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use agent::Rotel;
+use agent::{Rotel, bucket};
 use kldtrace_exporters::{
     model::{Exemplar, Family, Histogram, Kind, Series, Unit, Value},
     otlp::Protocol,
@@ -20,9 +20,6 @@ use crate::{
 /// What it prints, but for buckets and what is of the moment: checked by hand,
 /// once, against what is pushed.
 const EXPECTED: &str = include_str!("rotel/expected.txt");
-
-/// A bucket: its bounds in seconds, and its count.
-type Bucket = (f64, f64, u64);
 
 fn families() -> [Family; 3] {
     let series = |value| {
@@ -64,17 +61,6 @@ fn sections(text: &str) -> BTreeMap<&str, Vec<&str>> {
         }
     }
     sections
-}
-
-/// `Bucket (0.5, 1], Count: 3`.
-fn bucket(line: &str) -> Option<Bucket> {
-    let (bounds, count) = line.strip_prefix("Bucket ")?.split_once(", Count: ")?;
-    let (lower, upper) = bounds[1..bounds.len() - 1].split_once(", ")?;
-    Some((
-        lower.parse().ok()?,
-        upper.parse().ok()?,
-        count.parse().ok()?,
-    ))
 }
 
 #[tokio::test]

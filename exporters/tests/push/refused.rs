@@ -61,6 +61,20 @@ async fn what_a_receiver_refuses_of_a_push_it_took_is_counted() {
     assert_eq!((counts.taken, counts.refused), (3, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_warning_costs_nothing() {
+    let running = Running::start(|_| Verdict::Partly {
+        refused: 0,
+        why: "use another name".to_owned(),
+    });
+    running.append(numbers(0..5));
+    running.emptied().await;
+    assert_eq!(running.came(), numbers(0..5));
+    let counts = running.counters.read();
+    assert_eq!((counts.taken, counts.refused), (5, 0));
+    assert_eq!(counts.requests_taken, 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 

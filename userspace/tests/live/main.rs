@@ -22,6 +22,7 @@ mod net;
 mod own;
 mod prometheus;
 mod pushes;
+mod rotel;
 mod sched;
 mod serving;
 mod tcp;

@@ -88,3 +88,18 @@ impl Drop for Rotel {
         let _ = self.child.wait();
     }
 }
+
+/// A bucket as it is printed, by the program's own arithmetic: its bounds in
+/// seconds, and its count.
+pub type Bucket = (f64, f64, u64);
+
+/// `Bucket (0.5, 1], Count: 3`.
+pub fn bucket(line: &str) -> Option<Bucket> {
+    let (bounds, count) = line.strip_prefix("Bucket ")?.split_once(", Count: ")?;
+    let (lower, upper) = bounds.get(1..bounds.len() - 1)?.split_once(", ")?;
+    Some((
+        lower.parse().ok()?,
+        upper.parse().ok()?,
+        count.parse().ok()?,
+    ))
+}
