@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::{Compression as Level, write::GzEncoder};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use http_body_util::Full;
 
 use super::{
@@ -67,24 +67,24 @@ impl OverHttp {
             Err(error) => return Err(later(error.to_string())),
         };
         let (head, body) = answer.into_parts();
-        if head.status != StatusCode::OK {
+        if !head.status.is_success() {
             return Err(verdict::of_http(head.status, &head.headers, &body));
         }
-        // Without the type, anything short could pass for an empty answer.
-        let is_protobuf = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-            let value = value.as_bytes();
-            value
-                .split(|c| *c == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii()
-                == PROTOBUF.as_bytes()
-        });
+        // The specification wants 200 and a message of its type. Prometheus has
+        // neither type nor body, Loki 204, Fluent Bit 201: all of them took it.
+        if body.is_empty() {
+            return Ok(Partial::default());
+        }
+        // Without the type, anything short could pass for an answer.
+        let kind = head.headers.get(header::CONTENT_TYPE);
+        let kind = kind.map_or(&b""[..], HeaderValue::as_bytes);
+        let kind = kind.split(|c| *c == b';').next().unwrap_or_default();
         match request.answer(&body) {
-            Ok(partial) if is_protobuf => Ok(partial),
-            _ => Err(later(
-                "HTTP 200, but no answer of OTLP in it (is this a receiver of OTLP?)",
-            )),
+            Ok(partial) if kind.trim_ascii() == PROTOBUF.as_bytes() => Ok(partial),
+            _ => Err(later(format!(
+                "HTTP {}, but no answer of OTLP in it (is this a receiver of OTLP?)",
+                head.status.as_u16()
+            ))),
         }
     }
 }

@@ -73,7 +73,7 @@ struct RpcDuration {
     nanos: i32,
 }
 
-/// What an answer of HTTP means that is not 200.
+/// What an answer of HTTP means that is no success.
 pub fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict {
     let said = RpcStatus::decode(body).map_or_else(
         |_| String::from_utf8_lossy(body).into_owned(),
@@ -228,7 +228,6 @@ mod tests {
             (401, "text/plain", &b"who?"[..]),
             (404, "text/plain", b""),
             (302, "text/plain", b""),
-            (204, "text/plain", b""),
             (400, "text/html", b"<html>"),
             (
                 400,

@@ -175,6 +175,19 @@ async fn who_is_no_receiver_has_taken_nothing() {
     later(&verdict(Protocol::Grpc, rubbish).await, "cannot be read");
 }
 
+/// As Prometheus (200), Fluent Bit (201) and Loki (204) say that they took it.
+#[tokio::test]
+async fn success_without_a_word_is_success() {
+    for status in [200, 201, 202, 204] {
+        let receiver = Receiver::start(Protocol::Http).await;
+        let nothing = || Answer::nothing(status);
+        receiver.answer([nothing(), nothing()]);
+        let mut otlp = otlp(receiver.url(), Protocol::Http);
+        assert_eq!(push(&mut otlp, &[slow(1)]).await, Verdict::Taken);
+        assert_eq!((receiver.logs().len(), receiver.spans().len()), (1, 3));
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_end_has_an_end() {
     for protocol in PROTOCOLS {

@@ -75,6 +75,15 @@ impl Answer {
         }
     }
 
+    /// Success by HTTP that says no more than that.
+    pub fn nothing(status: u16) -> Self {
+        Self {
+            takes: true,
+            status,
+            ..Self::default()
+        }
+    }
+
     /// A status of HTTP, by whoever speaks it.
     pub fn http(status: u16, words: &str) -> Self {
         let answer = Self {
