@@ -10,7 +10,7 @@ use kldtrace_exporters::{
 };
 
 use crate::{
-    PROTOCOLS, otlp, push,
+    PROTOCOLS, line, otlp, push,
     receiver::{Answer, Receiver},
     resource, settings, slow,
 };
@@ -56,13 +56,13 @@ async fn what_is_rejected_of_a_push_is_counted_by_entries() {
         }
         let receiver = Receiver::start(protocol).await;
         let mut otlp = otlp(receiver.url(), protocol);
-        // All logs, and one span of six.
+        // Both logs, and no span: one entry has them all.
         receiver.answer([
             Answer::taken(protocol, 0, ""),
-            Answer::taken(protocol, 1, "too long"),
+            Answer::taken(protocol, 3, "too long"),
         ]);
-        let verdict = push(&mut otlp, &[slow(1), slow(2)]).await;
-        let why = "1 spans rejected: too long".to_owned();
+        let verdict = push(&mut otlp, &[line(1), slow(2)]).await;
+        let why = "3 spans rejected: too long".to_owned();
         assert_eq!(verdict, Verdict::Partly { refused: 1, why });
     }
 }
@@ -166,6 +166,11 @@ async fn who_is_no_receiver_has_taken_nothing() {
     }
     let html = Answer::http(400, "<html>").with("content-type", "text/html");
     later(&verdict(Protocol::Http, html).await, "is it http or https?");
+    // Two blanks are a message with a field that nobody knows; but not OTLP's.
+    later(
+        &verdict(Protocol::Http, Answer::http(200, "  ")).await,
+        asked,
+    );
     // Of the right type, and not what it says.
     let mut rubbish = Answer::success(Protocol::Http, b"\xff\xff\xff");
     rubbish.takes = false;
@@ -254,5 +259,21 @@ async fn what_is_taken_is_not_pushed_again() {
         assert_eq!(push(&mut otlp, &records).await, partly);
         assert_eq!((receiver.logs().len(), receiver.spans().len()), (2, 6));
         assert_eq!(receiver.requests(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_forgotten() {
+    for protocol in PROTOCOLS {
+        let receiver = Receiver::start(protocol).await;
+        let mut otlp = otlp(receiver.url(), protocol);
+        // The log is taken, and its spans never will be.
+        receiver.answer([Answer::taken(protocol, 0, "")]);
+        receiver.refuse(400, 3, "bad");
+        let verdict = push(&mut otlp, &[slow(1)]).await;
+        assert!(matches!(verdict, Verdict::Refused { .. }), "{verdict:?}");
+        // Nothing is known of it any more.
+        assert_eq!(push(&mut otlp, &[slow(1)]).await, Verdict::Taken);
+        assert_eq!((receiver.logs().len(), receiver.spans().len()), (2, 3));
     }
 }
