@@ -73,10 +73,10 @@ impl Scene {
         .unwrap()
     }
 
-    fn settings(&self, host: &str, port: u16, client: &Client) -> Settings {
+    fn settings(&self, port: u16, client: &Client) -> Settings {
         Settings {
             tls: Some(client.clone()),
-            ..settings(format!("https://{host}:{port}"), self.protocol)
+            ..settings(format!("https://localhost:{port}"), self.protocol)
         }
     }
 }
@@ -93,7 +93,7 @@ async fn both_sides_show_who_they_are() {
         let client = scene.ca.issue(&["node-1"]);
         client.write(scene.path(), "client");
         let receiver = scene.receiver(0).await;
-        let settings = scene.settings("localhost", receiver.port, &scene.client(Some("client")));
+        let settings = scene.settings(receiver.port, &scene.client(Some("client")));
         let mut otlp = Otlp::new(&settings, resource()).unwrap();
         assert_eq!(push(&mut otlp, &[slow(1)]).await, Verdict::Taken);
         let came = receiver.came();
@@ -111,7 +111,7 @@ async fn whom_we_do_not_trust_gets_nothing() {
         let port = receiver.port;
         receiver.end().await;
         let client = scene.client(Some("client"));
-        let wanted = scene.settings("localhost", port, &client);
+        let wanted = scene.settings(port, &client);
         let mut otlp = Otlp::new(&wanted, resource()).unwrap();
         for (trouble, server, says) in [
             (
@@ -155,17 +155,17 @@ async fn who_is_not_let_in_tries_again() {
         scene.other.issue(&["node-1"]).write(scene.path(), "client");
         let of_another = scene.client(Some("client"));
         for client in [scene.client(None), of_another.clone()] {
-            let settings = scene.settings("localhost", receiver.port, &client);
+            let settings = scene.settings(receiver.port, &client);
             let mut otlp = Otlp::new(&settings, resource()).unwrap();
             let verdict = push(&mut otlp, &[slow(1)]).await;
             assert!(matches!(verdict, Verdict::Later { .. }), "{verdict:?}");
             assert_eq!(receiver.requests(), 0);
         }
         // The right certificate comes into the files.
-        let settings = scene.settings("localhost", receiver.port, &of_another);
+        let settings = scene.settings(receiver.port, &of_another);
         let mut otlp = Otlp::new(&settings, resource()).unwrap();
-        let first = push(&mut otlp, &[slow(1)]).await;
-        println!("{first:?}");
+        let verdict = push(&mut otlp, &[slow(1)]).await;
+        assert!(matches!(verdict, Verdict::Later { .. }), "{verdict:?}");
         scene.ca.issue(&["node-1"]).write(scene.path(), "client");
         assert_eq!(of_another.refresh().unwrap(), Refreshed::Renewed);
         assert_eq!(push(&mut otlp, &[slow(1)]).await, Verdict::Taken);
@@ -180,7 +180,7 @@ async fn a_certificate_is_renewed_while_everything_goes_on() {
         let mut receiver = scene.receiver(0).await;
         let port = receiver.port;
         let client = scene.client(Some("client"));
-        let running = Running::start(&scene.settings("localhost", port, &client));
+        let running = Running::start(&scene.settings(port, &client));
         let mut came = Vec::new();
         for round in 0..5 {
             let from = round * 100;
@@ -222,7 +222,7 @@ async fn nothing_is_lost_to_a_receiver_whose_certificate_has_expired() {
         let expired = scene.receiver(0).await;
         let port = expired.port;
         let client = scene.client(Some("client"));
-        let running = Running::start(&scene.settings("localhost", port, &client));
+        let running = Running::start(&scene.settings(port, &client));
         running.append(0..100);
         running
             .until("tries", |counts, _| counts.requests_later >= 3)

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use kldtrace_exporters::model::Histogram;
 
-use self::agent::{Bucket, Rotel, bucket};
+use self::agent::{Bucket, Rotel, are, bucket};
 use super::{
     common::{Daemon, sh, wait_for},
     load::Cgroup,
@@ -52,7 +52,6 @@ fn newest(says: &str, unit: &str, reason: &str) -> Option<Point> {
         } else if let Some(bucket) = bucket(line) {
             point.buckets.push(bucket);
         } else if !line.contains("Timestamp: ") {
-            point.buckets.retain(|(.., count)| *count > 0);
             return Some(point);
         }
     }
@@ -60,19 +59,16 @@ fn newest(says: &str, unit: &str, reason: &str) -> Option<Point> {
 
 /// Whether it is the histogram that the daemon has.
 fn is(point: &Point, histogram: &Histogram) -> bool {
-    let close = |a: f64, b: f64| (a - b).abs() <= b * 1e-6;
     let zero = (histogram.zero > 0).then_some((0.0, 0.0, histogram.zero));
     let buckets = histogram.buckets.iter().map(|(index, count)| {
         let bound = Histogram::upper_bound;
         (bound(index - 1), bound(*index), *count)
     });
     let expected: Vec<_> = zero.into_iter().chain(buckets).collect();
+    let sum = histogram.sum_seconds();
     point.count == histogram.count()
-        && close(point.sum, histogram.sum_seconds())
-        && point.buckets.len() == expected.len()
-        && point.buckets.iter().zip(expected).all(|(found, expected)| {
-            close(found.0, expected.0) && close(found.1, expected.1) && found.2 == expected.2
-        })
+        && (point.sum - sum).abs() <= sum * 1e-9
+        && are(&point.buckets, &expected)
 }
 
 #[test]

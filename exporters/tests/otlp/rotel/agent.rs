@@ -103,3 +103,14 @@ pub fn bucket(line: &str) -> Option<Bucket> {
         count.parse().ok()?,
     ))
 }
+
+/// Whether those of `found` that are not empty are `expected`: bounds agree to
+/// a millionth, and are 9 % apart.
+pub fn are(found: &[Bucket], expected: &[Bucket]) -> bool {
+    let close = |a: f64, b: f64| (a - b).abs() <= b * 1e-6;
+    let found = found.iter().filter(|(.., count)| *count > 0);
+    found.clone().count() == expected.len()
+        && found.zip(expected).all(|(found, expected)| {
+            close(found.0, expected.0) && close(found.1, expected.1) && found.2 == expected.2
+        })
+}
