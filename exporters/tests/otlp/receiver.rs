@@ -11,6 +11,7 @@ use std::{
     convert::Infallible,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, Request, Response};
@@ -76,8 +77,7 @@ impl Receiver {
 
     /// At this port, 0 for any, with TLS as it is at each connection.
     pub async fn at(port: u16, protocol: Protocol, tls: Option<Tls>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-        let listener = listener.unwrap();
+        let listener = bind(port).await;
         let port = listener.local_addr().unwrap().port();
         let state = Shared::default();
         let task = tokio::spawn(accept(listener, protocol, tls, state.clone()));
@@ -162,6 +162,18 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         // With all of its connections.
         self.task.abort();
+    }
+}
+
+/// Somebody else's connection may have the port of a receiver that is away.
+async fn bind(port: u16) -> TcpListener {
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
