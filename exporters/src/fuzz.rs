@@ -12,7 +12,11 @@ use crate::{
     glob,
     journal::{cursor, export, line, redact},
     loki::answer::judge,
-    otlp::{request::Request, verdict},
+    otlp::{
+        progress::Progress,
+        request::{Request, Signal},
+        verdict,
+    },
     prometheus::{Encoding, negotiate},
     push::{Lane, Verdict},
     record,
@@ -150,20 +154,23 @@ fn loki_answer(data: &[u8]) {
 
 /// The same for OTLP, by HTTP and gRPC.
 fn otlp_answer(data: &[u8]) {
-    if let Some(response) = answer(data) {
-        let body = response.body();
-        harmless(&verdict::of_http(
-            response.status(),
-            response.headers(),
-            body,
-        ));
-        let code = tonic::Code::from_i32(i32::from(response.status().as_u16() % 20));
-        let words = String::from_utf8_lossy(body);
-        let status = tonic::Status::with_details(code, words, body.clone());
-        harmless(&verdict::of_grpc(&status));
-        if let Ok(partial) = Request::Logs(ExportLogsServiceRequest::default()).answer(body) {
-            harmless(&verdict::taken(&partial, 100));
-        }
+    let Some(response) = answer(data) else { return };
+    let (status, headers, body) = (response.status(), response.headers(), response.body());
+    let shown = |verdict| harmless(&verdict::shown(verdict, &["sesame".to_owned()]));
+    shown(verdict::of_http(status, headers, body));
+    let code = tonic::Code::from_i32(i32::from(status.as_u16() % 20));
+    let words = String::from_utf8_lossy(body);
+    shown(verdict::of_grpc(&tonic::Status::with_details(
+        code,
+        words,
+        body.clone(),
+    )));
+    if let Ok(partial) = Request::Logs(ExportLogsServiceRequest::default()).answer(body) {
+        let mut progress = Progress::default();
+        progress.took(Signal::Logs, &[1, 2], partial);
+        let verdict = progress.through(&[1, 2]);
+        assert!(!matches!(verdict, Verdict::Partly { refused: 3.., .. }));
+        shown(verdict);
     }
 }
 

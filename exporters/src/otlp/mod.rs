@@ -8,7 +8,7 @@ pub mod logs;
 pub mod metrics;
 mod over_grpc;
 mod over_http;
-mod progress;
+pub(crate) mod progress;
 pub(crate) mod request;
 mod resource;
 mod settings;
