@@ -252,8 +252,8 @@ fn boots(parts: &Parts, archive: &Path, folder: &Path, limit: Duration) -> (Test
 
 /// The command under test, built as the tests know it.
 fn kldtrace() -> Result<PathBuf> {
-    sh::run(sh::cargo().args(["build", "--quiet", "--profile=guest", "--package=kldtrace"]))?;
-    let path = sh::target_dir().join("guest/kldtrace");
+    sh::run(sh::cargo().args(["build", "--quiet", "--package=kldtrace"]))?;
+    let path = sh::target_dir().join("debug/kldtrace");
     path.canonicalize()
         .with_context(|| format!("no {}", path.display()))
 }
@@ -262,13 +262,7 @@ fn kldtrace() -> Result<PathBuf> {
 fn test_binary(target: &str) -> Result<PathBuf> {
     let mut command = sh::cargo();
     command
-        .args([
-            "test",
-            "--quiet",
-            "--no-run",
-            "--message-format=json",
-            "--profile=guest",
-        ])
+        .args(["test", "--quiet", "--no-run", "--message-format=json"])
         .args(["--package", "kldtrace", "--test", target])
         .stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
