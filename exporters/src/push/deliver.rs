@@ -9,10 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{
-    Aside, Backoff, Counters, Destination, Entry, Verdict,
-    told::{REMIND, Told},
-};
+use super::{Aside, Backoff, Counters, Destination, Entry, Trouble, Verdict, told::Told};
 use crate::spool::{Batch, Reader};
 
 /// How batches are made.
@@ -40,13 +37,6 @@ pub struct Delivery<D> {
     pub counters: Arc<Counters>,
     /// Where the refused go.
     pub aside: Arc<Aside>,
-}
-
-/// A destination that does not take anything at the moment.
-struct Trouble {
-    since: Instant,
-    told: Instant,
-    why: String,
 }
 
 /// What has been told of pushes that were taken.
@@ -113,7 +103,7 @@ impl<D: Destination> Delivery<D> {
     /// Pushes all of `entries`, in their order, however long it takes.
     async fn push(&mut self, entries: &[Entry<'_>], remarks: &mut Remarks) {
         let mut backoff = Backoff::new(self.settings.longest_wait);
-        let mut trouble: Option<Trouble> = None;
+        let mut trouble = Trouble::default();
         let mut rest: Vec<Range<usize>> = Vec::new();
         rest.push(0..entries.len());
         while let Some(range) = rest.pop() {
@@ -126,7 +116,7 @@ impl<D: Destination> Delivery<D> {
             match verdict {
                 Verdict::Later { why, after } => {
                     rest.push(range);
-                    self.tell(&mut trouble, why);
+                    self.tell(&mut trouble, &why);
                     tokio::time::sleep(backoff.wait(after)).await;
                     continue;
                 }
@@ -142,34 +132,22 @@ impl<D: Destination> Delivery<D> {
                 },
             }
             backoff = Backoff::new(self.settings.longest_wait);
-            if let Some(trouble) = trouble.take() {
-                let seconds = trouble.since.elapsed().as_secs();
+            if let Some(lasted) = trouble.over() {
+                let seconds = lasted.as_secs();
                 tracing::info!(destination = self.name, seconds, "pushes are taken again");
             }
         }
     }
 
-    fn tell(&self, trouble: &mut Option<Trouble>, why: String) {
-        let now = Instant::now();
-        if let Some(trouble) = trouble
-            && trouble.why == why
-            && now.duration_since(trouble.told) < REMIND
-        {
-            return;
+    fn tell(&self, trouble: &mut Trouble, why: &str) {
+        if let Some(lasts) = trouble.fails(why) {
+            tracing::warn!(
+                destination = self.name,
+                why,
+                seconds = lasts.as_secs(),
+                "pushes are not taken; what comes is kept in the spool"
+            );
         }
-        let since = trouble.as_ref().map_or(now, |trouble| trouble.since);
-        let seconds = now.duration_since(since).as_secs();
-        tracing::warn!(
-            destination = self.name,
-            why,
-            seconds,
-            "pushes are not taken; what comes is kept in the spool"
-        );
-        *trouble = Some(Trouble {
-            since,
-            told: now,
-            why,
-        });
     }
 
     /// Tells of a push that was taken, but not as it should be.

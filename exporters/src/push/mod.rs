@@ -9,6 +9,7 @@ mod counters;
 mod deliver;
 pub mod http;
 mod told;
+mod trouble;
 
 use std::{future::Future, time::Duration};
 
@@ -18,6 +19,7 @@ pub use self::{
     backoff::Backoff,
     counters::{Counters, Counts},
     deliver::{Delivery, Settings},
+    trouble::Trouble,
 };
 
 /// One entry of the spool, in the order in which they were spooled.

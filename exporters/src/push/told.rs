@@ -1,9 +1,8 @@
 //! What is told of answers that may come with every push.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How often a trouble that goes on is told.
-pub(super) const REMIND: Duration = Duration::from_mins(10);
+use super::trouble::REMIND;
 
 /// Tells of something once, and then now and then how much of it there was
 /// since.
@@ -29,6 +28,8 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

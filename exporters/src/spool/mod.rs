@@ -10,6 +10,7 @@
 
 mod cursor;
 pub(crate) mod frame;
+mod parcel;
 mod progress;
 mod reader;
 pub(crate) mod segment;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use self::state::State;
 pub use self::{
     frame::MAX_ENTRY,
+    parcel::Parcel,
     reader::{Batch, Reader},
 };
 use crate::push::Lane;
@@ -101,6 +103,8 @@ pub struct Standing {
 pub struct Spool {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<()>>,
+    /// Held while files are synced.
+    syncing: Arc<Mutex<()>>,
 }
 
 impl Spool {
@@ -119,7 +123,13 @@ impl Spool {
         let readers = (0..readers.len())
             .map(|index| Reader::new(state.clone(), changed.subscribe(), index))
             .collect();
-        Ok((Self { state, changed }, readers))
+        let syncing = Arc::default();
+        let spool = Self {
+            state,
+            changed,
+            syncing,
+        };
+        Ok((spool, readers))
     }
 
     /// Takes all of `entries`, or none.
@@ -138,6 +148,8 @@ impl Spool {
     /// # Errors
     /// When the disk does not take it.
     pub fn sync(&self) -> Result<(), Error> {
+        // Who finds nothing to do waits for those who are at it.
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let files = lock(&self.state).unsynced();
         let mut done = Ok(());
         for (path, file) in files {

@@ -12,10 +12,10 @@ use kldtrace_exporters::{
     model::Family,
     otlp::{self, Otlp},
     push::{Auth, Lane, Settings},
+    spool::Parcel,
     tls,
 };
 
-use super::Parcel;
 use crate::{
     config::{self, Compression, Config, LokiFormat, OtlpProtocol, OtlpSignal},
     signals::{own, serving::Certificate},

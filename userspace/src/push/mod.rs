@@ -8,6 +8,6 @@ mod thread;
 
 pub use self::{
     destinations::{Destinations, metrics},
-    outbox::{Outbox, Parcel},
+    outbox::Outbox,
     thread::{Thread, start},
 };

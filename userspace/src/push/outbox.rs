@@ -1,11 +1,12 @@
 //! What is on its way into the spool.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kldtrace_exporters::{
     model::Event,
     push::Lane,
     record::{Record, Span},
+    spool::Parcel,
 };
 use tokio::sync::mpsc;
 
@@ -13,30 +14,6 @@ use crate::{
     catalogue::{self, EventKind},
     signals::{events::Store, pushing::Pushing},
 };
-
-/// Entries for the spool, in one piece of memory.
-#[derive(Debug, Default)]
-pub struct Parcel {
-    bytes: Vec<u8>,
-    entries: Vec<(Lane, Range<usize>)>,
-}
-
-impl Parcel {
-    /// Adds what `write` appends, as one entry.
-    pub fn add(&mut self, lane: Lane, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        self.entries.push((lane, start..self.bytes.len()));
-    }
-
-    /// The entries, in order.
-    pub fn entries(&self) -> Vec<(Lane, &[u8])> {
-        let entries = self.entries.iter();
-        entries
-            .map(|(lane, place)| (*lane, &self.bytes[place.clone()]))
-            .collect()
-    }
-}
 
 /// Parcels that may wait for the disk; what comes meanwhile waits where it is.
 const WAITING: usize = 4;
@@ -86,11 +63,11 @@ impl Outbox {
             for event in events.since(self.last) {
                 self.last = event.id;
                 parcel.add(Lane::Events, |out| write(event, out));
-                if parcel.bytes.len() >= FULL {
+                if parcel.bytes() >= FULL {
                     break;
                 }
             }
-            if parcel.entries.is_empty() {
+            if parcel.is_empty() {
                 return;
             }
             room.send(parcel);

@@ -3,13 +3,13 @@
 use std::{
     sync::{Arc, atomic::AtomicU64},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use kldtrace_exporters::{
-    push::{Aside, Counters, Delivery, Destination, Settings},
-    spool::{self, Reader, Spool},
+    push::{Aside, Counters, Delivery, Destination, Settings, Trouble},
+    spool::{self, Parcel, Reader, Spool},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -17,7 +17,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use super::{Destinations, Outbox, Parcel};
+use super::{Destinations, Outbox};
 use crate::{config::Config, signals::pushing::Pushing};
 
 /// How long destinations may go on when the daemon ends.
@@ -26,8 +26,6 @@ const GRACE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of each of the two files with what was refused.
 const ASIDE: u64 = 4 << 20;
-/// How often is told of a disk that goes on to fail.
-const REMIND: Duration = Duration::from_mins(10);
 
 /// The running thread.
 pub struct Thread {
@@ -146,19 +144,18 @@ async fn write(
     pushing: Arc<Pushing>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut told: Option<Instant> = None;
+    let mut trouble = Trouble::default();
     while let Some(parcel) = parcels.recv().await {
         let entries = parcel.entries();
         loop {
             let Err(error) = pushing.spool.append(&entries) else {
-                if told.take().is_some() {
+                if trouble.over().is_some() {
                     tracing::info!("the spool takes entries again");
                 }
                 break;
             };
-            if told.is_none_or(|told| told.elapsed() > REMIND) {
+            if trouble.fails(&error.to_string()).is_some() {
                 tracing::error!(%error, "the spool takes nothing; it is tried again each second");
-                told = Some(Instant::now());
             }
             // Parcels are smaller than that.
             let hopeless = matches!(error, spool::Error::TooLarge(_));
