@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 /// Counts since the source was started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    pub(super) read: AtomicU64,
-    pub(super) taken: AtomicU64,
+    pub(super) shipped: AtomicU64,
+    pub(super) own: AtomicU64,
     pub(super) filtered: AtomicU64,
     pub(super) rate_limited: AtomicU64,
     pub(super) redacted: AtomicU64,
@@ -14,7 +14,7 @@ pub struct Counters {
     pub(super) unreadable: AtomicU64,
     pub(super) resyncs: AtomicU64,
     pub(super) restarts: AtomicU64,
-    pub(super) vacuumed: AtomicU64,
+    pub(super) gaps: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) cursor_resets: AtomicU64,
     pub(super) refused: AtomicU64,
@@ -27,10 +27,10 @@ pub struct Counters {
 /// What [`Counters`] held at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Entries that journalctl gave us.
-    pub read: u64,
-    /// Records that the sink took, those about left out lines too.
-    pub taken: u64,
+    /// Lines that the spool took.
+    pub shipped: u64,
+    /// Lines of our own process, which are not shipped.
+    pub own: u64,
     /// Lines that the filter left out.
     pub filtered: u64,
     /// Lines that the rate limit left out.
@@ -47,13 +47,13 @@ pub struct Counts {
     /// How often journalctl ended, or could not be started, and will be
     /// started again.
     pub restarts: u64,
-    /// How often the entry to go on behind was no longer in the journal.
-    pub vacuumed: u64,
-    /// Entries that went with it unread, where their number is known.
+    /// How often entries were gone from the journal before they were read.
+    pub gaps: u64,
+    /// How many those were, as far as it is known.
     pub lost: u64,
     /// How often the kept cursor was of no use and the oldest entry was taken.
     pub cursor_resets: u64,
-    /// How often the sink did not take a batch; it was given it again.
+    /// How often the spool did not take a batch; it is given it again.
     pub refused: u64,
     /// How often the cursor could not be kept on disk.
     pub unsaved: u64,
@@ -70,8 +70,8 @@ impl Counters {
     /// What they hold.
     pub fn read(&self) -> Counts {
         Counts {
-            read: self.read.load(Relaxed),
-            taken: self.taken.load(Relaxed),
+            shipped: self.shipped.load(Relaxed),
+            own: self.own.load(Relaxed),
             filtered: self.filtered.load(Relaxed),
             rate_limited: self.rate_limited.load(Relaxed),
             redacted: self.redacted.load(Relaxed),
@@ -79,7 +79,7 @@ impl Counters {
             unreadable: self.unreadable.load(Relaxed),
             resyncs: self.resyncs.load(Relaxed),
             restarts: self.restarts.load(Relaxed),
-            vacuumed: self.vacuumed.load(Relaxed),
+            gaps: self.gaps.load(Relaxed),
             lost: self.lost.load(Relaxed),
             cursor_resets: self.cursor_resets.load(Relaxed),
             refused: self.refused.load(Relaxed),

@@ -39,11 +39,26 @@ impl Cursor {
         Some((self.part("s")?, number))
     }
 
-    /// Whether it is the same entry.
+    /// Whether it is the same entry. When journald moves entries from /run to
+    /// /var they get another sequence and number, and keep boot, times and the
+    /// hash of what is in them. A number alone is not enough: after a file
+    /// system went back to a snapshot, numbers are given a second time.
     pub fn is(&self, other: &Self) -> bool {
-        match (self.number(), other.number()) {
-            (Some(one), Some(other)) => one == other,
-            _ => self == other,
+        let kept = |name| self.part(name).is_some() && self.part(name) == other.part(name);
+        let moved = || self.part("s") != other.part("s");
+        self == other || (moved() && ["b", "m", "t", "x"].into_iter().all(kept))
+    }
+
+    /// When the entry was written, in microseconds since 1970 (UTC).
+    pub fn time_us(&self) -> Option<u64> {
+        u64::from_str_radix(self.part("t")?, 16).ok()
+    }
+
+    /// Whether journald numbered it after that entry, in one sequence.
+    pub fn is_after(&self, before: &Self) -> bool {
+        match (self.number(), before.number()) {
+            (Some((one, number)), Some((other, before))) => one == other && number > before,
+            _ => false,
         }
     }
 
@@ -157,16 +172,40 @@ mod tests {
     }
 
     #[test]
-    fn the_same_entry_is_known_by_its_number() {
+    fn an_entry_is_known_again_where_journald_moved_it() {
         let one = cursor(CURSOR);
-        assert!(one.is(&cursor(&CURSOR.replace("m=3e8", "m=3e9"))));
+        assert!(one.is(&cursor(CURSOR)));
+        let moved = CURSOR.replace("s=ce", "s=cf").replace("i=1f", "i=3");
+        assert!(one.is(&cursor(&moved)) && cursor(&moved).is(&one));
+        for (part, other) in [("m=3e8", "m=3e9"), ("x=3eaf", "x=3eae"), ("b=01", "b=02")] {
+            assert!(!one.is(&cursor(&moved.replace(part, other))), "{part}");
+        }
+        assert!(!one.is(&cursor("s=cf;i=1f")));
+    }
+
+    #[test]
+    fn a_number_that_is_given_again_is_another_entry() {
+        let one = cursor(CURSOR);
+        assert!(!one.is(&cursor(
+            &CURSOR.replace("t=60a24181e4000", "t=60a24181e4001")
+        )));
+    }
+
+    #[test]
+    fn entries_in_between_are_known_within_a_sequence() {
+        let one = cursor(CURSOR);
         let later = cursor(&CURSOR.replace("i=1f", "i=2a"));
         assert!(!one.is(&later));
         assert_eq!(one.between(&later), Some(10));
         assert_eq!(later.between(&one), Some(0));
+        assert!(later.is_after(&one) && !one.is_after(&later) && !one.is_after(&one));
         assert_eq!(one.between(&cursor(&CURSOR.replace("s=ce", "s=cf"))), None);
-        assert!(cursor("t=1").is(&cursor("t=1")));
-        assert!(!cursor("t=1").is(&cursor("t=2")));
+    }
+
+    #[test]
+    fn its_time_is_in_it() {
+        assert_eq!(cursor(CURSOR).time_us(), Some(1_700_000_000_000_000));
+        assert_eq!(cursor("i=1").time_us(), None);
     }
 
     #[test]

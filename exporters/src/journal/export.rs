@@ -6,7 +6,7 @@
 //! bytes and a newline. An empty line ends the entry.
 //! <https://systemd.io/JOURNAL_EXPORT_FORMATS/#journal-export-format>
 
-use super::fields::{CURSOR, CURSOR_NAME, FIELDS, place};
+use super::fields::{CURSOR, CURSOR_NAME, FIELDS, MESSAGE, place};
 
 /// Longest name of a field: systemd's own limit.
 const NAME: usize = 64;
@@ -26,6 +26,8 @@ pub struct Entry {
     present: Vec<bool>,
     /// A field was longer than its room.
     pub cut: bool,
+    /// Bytes of the message beyond its room.
+    pub message_over: u64,
 }
 
 impl Entry {
@@ -34,6 +36,7 @@ impl Entry {
             values: vec![Vec::new(); FIELDS.len()],
             present: vec![false; FIELDS.len()],
             cut: false,
+            message_over: 0,
         }
     }
 
@@ -51,6 +54,7 @@ impl Entry {
         self.values.iter_mut().for_each(Vec::clear);
         self.present.fill(false);
         self.cut = false;
+        self.message_over = 0;
     }
 
     fn append(&mut self, slot: Option<usize>, bytes: &[u8]) {
@@ -58,7 +62,11 @@ impl Entry {
         let room = FIELDS[slot].room - self.values[slot].len();
         let kept = room.min(bytes.len());
         self.values[slot].extend_from_slice(&bytes[..kept]);
-        self.cut |= kept < bytes.len();
+        let over = bytes.len() - kept;
+        self.cut |= over > 0;
+        if slot == MESSAGE {
+            self.message_over += over as u64;
+        }
     }
 }
 

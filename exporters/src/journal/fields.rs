@@ -25,7 +25,8 @@ pub enum Role {
     Integer,
 }
 
-/// Longest line of a record in bytes: what Loki takes at most by default.
+/// Longest line of a record in bytes that can be had: what Loki takes at most
+/// by default.
 pub const BODY: usize = 256 << 10;
 
 /// Longest attribute in bytes; paths of files are no longer.
@@ -33,7 +34,7 @@ pub const TEXT: usize = 4 << 10;
 
 /// More of a line is read than is kept: what redaction makes shorter, or finds
 /// across the end.
-const MESSAGE: usize = BODY + (16 << 10);
+const MESSAGE_ROOM: usize = BODY + (16 << 10);
 
 const fn own(name: &'static str, room: usize) -> Field {
     Field {
@@ -63,12 +64,14 @@ const fn integer(name: &'static str) -> Field {
 pub const CURSOR: usize = 0;
 /// See [`CURSOR`].
 pub const CURSOR_NAME: &str = "__CURSOR";
+/// The message's place in [`FIELDS`].
+pub const MESSAGE: usize = 2;
 
 /// All fields that are read.
 pub const FIELDS: &[Field] = &[
     own(CURSOR_NAME, 1024),
     own("__REALTIME_TIMESTAMP", 20),
-    own("MESSAGE", MESSAGE),
+    own("MESSAGE", MESSAGE_ROOM),
     own("PRIORITY", 20),
     own("_SYSTEMD_UNIT", TEXT),
     own("_SYSTEMD_USER_UNIT", TEXT),
@@ -118,8 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_there_once_and_the_cursor_is_where_it_is_said() {
+    fn each_is_there_once_and_those_with_a_name_are_where_it_is_said() {
         assert_eq!(FIELDS[CURSOR].name, CURSOR_NAME);
+        assert_eq!(FIELDS[MESSAGE].name, "MESSAGE");
         for (index, field) in FIELDS.iter().enumerate() {
             assert_eq!(place(field.name.as_bytes()), Some(index), "{}", field.name);
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     export::Entry,
-    fields::{BODY, FIELDS, Role, TEXT},
+    fields::{FIELDS, Role, TEXT},
     filter::About,
     rate::LeftOut,
     redact::Redactor,
@@ -30,6 +30,8 @@ pub struct Line<'a> {
     unit: Cow<'a, str>,
     systemd_unit: Cow<'a, str>,
     body: Cow<'a, str>,
+    /// Bytes that are missing at the end of the body.
+    over: u64,
     attributes: Vec<(&'static str, Value<'a>)>,
 }
 
@@ -89,6 +91,7 @@ impl<'a> Line<'a> {
             unit,
             systemd_unit,
             body: text("MESSAGE").unwrap_or_default(),
+            over: entry.message_over,
             attributes,
         })
     }
@@ -121,10 +124,12 @@ impl<'a> Line<'a> {
         any
     }
 
-    /// Cuts what is longer than a record's parts may be, and says whether
-    /// there was anything.
-    pub fn cut(&mut self) -> bool {
-        let mut any = cut(&mut self.body, BODY);
+    /// Cuts what is longer than a record's parts may be, `body` bytes for the
+    /// line itself, and says whether there was anything.
+    pub fn cut(&mut self, body: usize) -> bool {
+        let before = self.body.len();
+        let mut any = cut(&mut self.body, body);
+        self.over += (before - self.body.len()) as u64;
         any |= cut(&mut self.unit, TEXT);
         for (_, value) in &mut self.attributes {
             if let Value::Text(text) = value {
@@ -143,13 +148,14 @@ impl<'a> Line<'a> {
             };
             (*name, value)
         });
+        let over = (self.over > 0).then_some(("truncated_bytes", Attribute::Integer(self.over)));
         Record {
             time_ns: self.time_ns,
             severity: severity(self.priority),
             kind: LINE,
             unit: &self.unit,
             body: &self.body,
-            attributes: attributes.collect(),
+            attributes: over.into_iter().chain(attributes).collect(),
             ..Record::default()
         }
     }

@@ -1,13 +1,29 @@
-//! The parts of which a source of the systemd journal's lines is made: the
-//! reading of its export format, filters, limits, redaction and the place kept.
-//! What runs journalctl and feeds the spool is issue 4, part 3.
+//! The systemd journal as a source of log lines, for the spool.
+//!
+//! ```text
+//! journalctl -> export (parser) -> trail -> stage (own, filter, rate, redact, line)
+//!            -> batch -> spool, sync, cursor
+//! ```
 
+mod batch;
 pub mod counters;
 pub mod cursor;
 pub mod export;
 pub mod fields;
 pub mod filter;
+mod journalctl;
 pub mod line;
+pub mod own;
 pub mod rate;
 pub mod redact;
+pub mod source;
+mod stage;
+mod ticks;
+mod trail;
 pub mod unit;
+
+pub use self::{
+    counters::{Counters, Counts},
+    own::Own,
+    source::{Settings, Since, Source},
+};

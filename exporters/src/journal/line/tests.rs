@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    journal::{export::Parser, redact},
+    journal::{export::Parser, fields::BODY, redact},
     spool::MAX_ENTRY,
 };
 
@@ -156,7 +156,7 @@ fn the_largest_line_fits_the_spool() {
     with(&fields, |line| {
         let mut line = line.unwrap();
         assert!(line.redact(&redactor));
-        assert!(line.cut() && !line.cut());
+        assert!(line.cut(BODY) && !line.cut(BODY));
         let mut bytes = Vec::new();
         line.record().encode(&mut bytes);
         assert!(
@@ -176,4 +176,23 @@ fn a_secret_in_an_attribute_goes_too() {
         assert!(line.redact(&redactor));
         assert_eq!(line.about().identifier, "x password=[redacted]");
     });
+}
+
+#[test]
+fn a_line_says_how_much_of_it_is_gone() {
+    let long = "é".repeat(3000);
+    for (bytes, room, over) in [
+        (long.as_bytes(), 6000, None),
+        (long.as_bytes(), 5001, Some(1000)),
+        (&[b'x'; 300_000], 1000, Some(299_000)),
+    ] {
+        with(&[TIME, ("MESSAGE", bytes)], |line| {
+            let mut line = line.unwrap();
+            assert_eq!(line.cut(room), over.is_some());
+            let expected = over.map(|over| ("truncated_bytes", Attribute::Integer(over)));
+            let record = line.record();
+            assert_eq!(record.attributes, Vec::from_iter(expected));
+            assert!(record.body.len() <= room);
+        });
+    }
 }
