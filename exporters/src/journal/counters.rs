@@ -92,6 +92,11 @@ impl Counters {
 }
 
 impl Counts {
+    /// All entries that were read.
+    pub fn read(&self) -> u64 {
+        self.shipped + self.own + self.filtered + self.rate_limited + self.unreadable
+    }
+
     /// How old the last line is while there may be more, in seconds: how far
     /// behind reading is. 0 when all is read and taken.
     pub fn lag_seconds(&self, now_ns: u64) -> f64 {

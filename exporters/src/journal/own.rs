@@ -11,8 +11,10 @@ use super::export::Entry;
 /// This process as journald names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Own {
-    unit: String,
-    command: String,
+    /// The unit that it is in.
+    pub unit: String,
+    /// Its name, as in /proc/PID/comm.
+    pub command: String,
 }
 
 impl Own {
