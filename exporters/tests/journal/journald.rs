@@ -109,11 +109,6 @@ impl Journald {
         self.path("run/systemd/journal/socket")
     }
 
-    /// Its socket for syslog's messages.
-    pub fn syslog(&self) -> PathBuf {
-        self.path("run/systemd/journal/dev-log")
-    }
-
     /// Writes an entry as sd_journal_send does:
     /// <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
     pub fn send(&self, fields: &[(&str, &[u8])]) {
@@ -184,6 +179,14 @@ impl Journald {
         command.args(["--quiet", "--vacuum-files=1"]);
         assert!(command.status().unwrap().success());
         wait_for("no archived file", || self.archived().is_empty());
+    }
+
+    /// Has it move its entries from /run to /var.
+    pub fn flush(&self) {
+        self.signal(libc::SIGUSR1);
+        wait_for("the journal to be in /var", || {
+            self.path("run/systemd/journal/flushed").exists()
+        });
     }
 
     /// Ends it as systemd does.

@@ -120,7 +120,9 @@ fn what_was_vacuumed_before_a_slow_reader_is_counted_exactly() {
 
 #[test]
 fn a_journal_that_was_rolled_back_is_read_on_from_the_time_of_its_end() {
-    let Some(mut node) = Stops::start() else { return };
+    let Some(mut node) = Stops::start() else {
+        return;
+    };
     write(&node.journald, 0..100);
     node.journald.wait_for("number 99");
     node.journald.stop();
@@ -142,5 +144,12 @@ fn a_journal_that_was_rolled_back_is_read_on_from_the_time_of_its_end() {
 
 fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("cp");
-    assert!(command.arg("-a").args([from, to]).status().unwrap().success());
+    assert!(
+        command
+            .arg("-a")
+            .args([from, to])
+            .status()
+            .unwrap()
+            .success()
+    );
 }

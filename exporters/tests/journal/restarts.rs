@@ -1,1 +1,323 @@
-//! x
+//! What ends and begins again: journalctl, journald, the source, the disk.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use kldtrace_exporters::journal::Since;
+
+use super::{
+    Journald, Node, Reading, children, crafted, deliver, journald::wait_for, numbers, open,
+    settings, signal, write,
+};
+
+#[test]
+fn journalctl_is_started_again_whatever_ends_it() {
+    let Some(node) = Node::start(|_| ()) else {
+        return;
+    };
+    let mut next = 0;
+    for kill in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
+        write(&node.journald, next..next + 500);
+        next += 500;
+        wait_for("journalctl to run", || children("journalctl").len() == 1);
+        let running = children("journalctl")[0];
+        signal(running, kill);
+        write(&node.journald, next..next + 500);
+        next += 500;
+        wait_for("another journalctl", || {
+            let now = children("journalctl");
+            now.len() == 1 && now[0] != running && node.reading.counts().reading
+        });
+    }
+    node.read_up_to(&format!("number {}", next - 1));
+    let (stored, counts, _journald) = node.end();
+    assert_eq!(numbers(&stored), Vec::from_iter(0..next));
+    assert_eq!((counts.restarts, counts.gaps, counts.lost), (3, 0, 0));
+    assert!(!counts.reading);
+    assert!(children("journalctl").is_empty());
+}
+
+#[test]
+fn journald_may_end_and_be_killed() {
+    let Some(mut node) = Node::start(|_| ()) else {
+        return;
+    };
+    write(&node.journald, 0..500);
+    node.journald.wait_for("number 499");
+    // It takes the file that was not closed for damaged, and begins another.
+    node.journald.kill();
+    node.journald.resume();
+    write(&node.journald, 500..1000);
+    node.journald.wait_for("number 999");
+    node.journald.stop();
+    node.journald.resume();
+    write(&node.journald, 1000..1500);
+    node.read_up_to("number 1499");
+    let (stored, counts, _journald) = node.end();
+    assert_eq!(numbers(&stored), Vec::from_iter(0..1500));
+    assert_eq!((counts.gaps, counts.lost, counts.restarts), (0, 0, 0));
+}
+
+/// What one source after the other gives of a journal that is written to
+/// before, while and after each runs.
+fn in_turns(journald: &Journald, change: impl Fn(&mut super::Settings), turns: u64) -> Vec<u64> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = Vec::new();
+    for turn in 0..turns {
+        let from = turn * 300;
+        write(journald, from..from + 100);
+        let (spool, reader) = open(folder.path());
+        let mut settings = settings(folder.path(), &journald.directory());
+        change(&mut settings);
+        let reading = Reading::start(settings, spool.clone());
+        write(journald, from + 100..from + 200);
+        wait_for("some lines", || reading.counts().shipped > 0);
+        let counts = reading.end();
+        assert_eq!((counts.gaps, counts.lost, counts.restarts), (0, 0, 0));
+        all.extend(numbers(&deliver(folder.path(), &spool, reader)));
+        write(journald, from + 200..from + 300);
+    }
+    all
+}
+
+#[test]
+fn the_next_source_goes_on_where_the_last_one_ended() {
+    let Some(journald) = Journald::start() else {
+        return;
+    };
+    let all = in_turns(&journald, |_| (), 10);
+    assert!(
+        all.len() as u64 > 9 * 300 && all.len() <= 3000,
+        "{}",
+        all.len()
+    );
+    assert_eq!(all, Vec::from_iter(0..all.len() as u64));
+}
+
+#[test]
+fn now_begins_with_what_comes_next_and_is_kept_from_then_on() {
+    let Some(journald) = Journald::start() else {
+        return;
+    };
+    write(&journald, 0..100);
+    journald.wait_for("number 99");
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let (spool, reader) = open(folder.path());
+        let mut settings = settings(folder.path(), &journald.directory());
+        settings.since = Since::Now;
+        (Reading::start(settings, spool.clone()), spool, reader)
+    };
+    let (reading, ..) = start();
+    wait_for("journalctl to run", || reading.counts().reading);
+    assert_eq!(reading.end().read(), 0);
+    // While nobody reads.
+    write(&journald, 100..200);
+    let (reading, spool, reader) = start();
+    wait_for("the lines", || reading.counts().shipped == 100);
+    reading.end();
+    let stored = deliver(folder.path(), &spool, reader);
+    assert_eq!(numbers(&stored), Vec::from_iter(100..200));
+}
+
+#[test]
+fn entries_that_move_from_run_to_var_come_once() {
+    for running in [true, false] {
+        let Some(journald) = Journald::before_flush() else {
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let start = || {
+            let (spool, reader) = open(folder.path());
+            let mut settings = settings(folder.path(), Path::new(""));
+            // Where this node's journal is.
+            settings.directory = None;
+            settings.program = journald.journalctl();
+            (Reading::start(settings, spool.clone()), spool, reader)
+        };
+        write(&journald, 0..200);
+        let (mut reading, mut spool, mut reader) = start();
+        wait_for("the first lines", || reading.counts().shipped >= 201);
+        let mut counts = reading.counts();
+        if !running {
+            counts = reading.end();
+            drop((spool, reader));
+            journald.flush();
+            (reading, spool, reader) = start();
+        } else {
+            journald.flush();
+        }
+        write(&journald, 200..400);
+        wait_for("the others", || {
+            let now = reading.counts().shipped;
+            let before = if running { 0 } else { counts.shipped };
+            now + before >= journald.entries() && !reading.counts().behind
+        });
+        let counts = reading.end();
+        assert_eq!((counts.gaps, counts.lost, counts.restarts), (0, 0, 0));
+        let stored = deliver(folder.path(), &spool, reader);
+        assert_eq!(
+            numbers(&stored),
+            Vec::from_iter(0..400),
+            "running: {running}"
+        );
+    }
+}
+
+#[test]
+fn other_boots_are_read_unless_only_this_one_is_wanted() {
+    let start = crafted::now() - 60 * crafted::SECOND;
+    let entry = |number: u64, boot| {
+        let mut entry = crafted::line(start + number, "a.service", &format!("number {number}"));
+        entry.boot = boot;
+        entry
+    };
+    let before: Vec<_> = (0..10).map(|number| entry(number, 7)).collect();
+    let Some(journal) = crafted::journal(&before) else {
+        return;
+    };
+    let Some(journald) = Journald::start() else {
+        return;
+    };
+    let other = journal.path().join("system.journal");
+    fs::copy(other, journald.directory().join("before.journal")).unwrap();
+    write(&journald, 10..20);
+    journald.wait_for("number 19");
+    for (since, expected) in [(Since::Oldest, 0..20), (Since::Boot, 10..20)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, reader) = open(folder.path());
+        let mut settings = settings(folder.path(), &journald.directory());
+        settings.since = since;
+        let reading = Reading::start(settings, spool.clone());
+        let length = expected.end - expected.start;
+        wait_for("the lines", || {
+            reading.counts().shipped > length && !reading.counts().behind
+        });
+        reading.end();
+        let stored = deliver(folder.path(), &spool, reader);
+        assert_eq!(numbers(&stored), Vec::from_iter(expected));
+    }
+}
+
+#[test]
+fn without_journalctl_it_waits_for_one() {
+    let Some(journald) = Journald::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("journalctl");
+    write(&journald, 0..10);
+    let (spool, reader) = open(folder.path());
+    let mut settings = settings(folder.path(), &journald.directory());
+    settings.program = program.clone();
+    let reading = Reading::start(settings, spool.clone());
+    wait_for("two tries", || reading.counts().restarts == 2);
+    assert!(!reading.counts().reading);
+    symlink("/usr/bin/journalctl", &program).unwrap();
+    wait_for("the lines", || {
+        reading.counts().shipped > 10 && !reading.counts().behind
+    });
+    reading.end();
+    let stored = deliver(folder.path(), &spool, reader);
+    assert_eq!(numbers(&stored), Vec::from_iter(0..10));
+}
+
+#[test]
+fn a_full_disk_holds_lines_back_and_loses_none() {
+    let Some(journald) = Journald::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mount = folder.path().join("spool");
+    fs::create_dir(&mount).unwrap();
+    let mount = Mount::new(&mount);
+    let filler = mount.0.join("filler");
+    fs::write(&filler, vec![0; 3 << 20]).unwrap();
+    let (spool, reader) = open(folder.path());
+    let settings = settings(folder.path(), &journald.directory());
+    let reading = Reading::start(settings, spool.clone());
+    let long = "x".repeat(1000);
+    for number in 0..3000 {
+        let line = format!("number {number}");
+        journald.send(&[("MESSAGE", line.as_bytes()), ("CODE_FILE", long.as_bytes())]);
+    }
+    wait_for("a batch to be refused", || reading.counts().refused > 1);
+    assert!(reading.counts().behind);
+    let shipped = reading.counts().shipped;
+    assert!(shipped < 2000, "{shipped}");
+    fs::remove_file(filler).unwrap();
+    journald.wait_for("number 2999");
+    wait_for("all lines", || {
+        reading.counts().read() >= journald.entries() && !reading.counts().behind
+    });
+    let counts = reading.end();
+    assert_eq!((counts.gaps, counts.lost), (0, 0));
+    let stored = deliver(folder.path(), &spool, reader);
+    assert_eq!(numbers(&stored), Vec::from_iter(0..3000));
+}
+
+/// A filesystem of 4 MiB.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    fn new(path: &Path) -> Self {
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(path);
+        assert!(command.status().unwrap().success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_kept_or_read_is_counted_and_costs_no_line() {
+    let Some(journald) = Journald::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, reader) = open(folder.path());
+    let nowhere = folder.path().join("missing/journal.cursor");
+    let mut first = settings(folder.path(), &journald.directory());
+    first.place = nowhere.clone();
+    let reading = Reading::start(first, spool.clone());
+    write(&journald, 0..10);
+    wait_for("the lines", || {
+        reading.counts().shipped > 10 && !reading.counts().behind
+    });
+    assert!(reading.counts().unsaved > 0);
+    fs::create_dir(nowhere.parent().unwrap()).unwrap();
+    write(&journald, 10..20);
+    wait_for("the place", || nowhere.exists());
+    let counts = reading.end();
+    assert_eq!(counts.cursor_resets, 0);
+    assert_eq!(
+        numbers(&deliver(folder.path(), &spool, reader)),
+        Vec::from_iter(0..20)
+    );
+    drop(spool);
+
+    // With what is damaged, all comes again.
+    let mut kept = fs::read(&nowhere).unwrap();
+    kept[10] ^= 1;
+    fs::write(&nowhere, kept).unwrap();
+    let (spool, reader) = open(folder.path());
+    let mut second = settings(folder.path(), &journald.directory());
+    second.place = nowhere;
+    second.since = Since::Now;
+    let reading = Reading::start(second, spool.clone());
+    wait_for("the lines", || {
+        reading.counts().shipped > 20 && !reading.counts().behind
+    });
+    let counts = reading.end();
+    assert_eq!((counts.cursor_resets, counts.gaps), (1, 0));
+    assert_eq!(
+        numbers(&deliver(folder.path(), &spool, reader)),
+        Vec::from_iter(0..20)
+    );
+}
