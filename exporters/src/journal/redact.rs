@@ -22,19 +22,43 @@ pub struct Rule {
     pub replacement: String,
 }
 
+impl Rule {
+    /// Whether the rule is of use.
+    ///
+    /// # Errors
+    /// Words about a pattern that is no regular expression, or too large a
+    /// one, or finds nothing everywhere.
+    pub fn check(&self) -> Result<(), String> {
+        self.compile().map(|_| ())
+    }
+
+    fn compile(&self) -> Result<Regex, String> {
+        let regex = compile(&self.pattern).map_err(|error| {
+            // What comes before shows the pattern, on several lines.
+            let words = error.to_string();
+            let last = words.lines().last().unwrap_or_default();
+            last.trim_start_matches("error: ").to_owned()
+        })?;
+        if regex.is_match("") {
+            return Err("the empty text matches, which is everywhere".to_owned());
+        }
+        Ok(regex)
+    }
+}
+
 /// What is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no built-in rule of that name.
     #[error("redaction: no built-in rule {0:?}; there are {names}", names = names().collect::<Vec<_>>().join(", "))]
     Unknown(String),
-    /// A rule's pattern is no regular expression, or too large a one.
-    #[error("redaction rule {number}: {error}")]
+    /// A rule's pattern is of no use.
+    #[error("redaction rule {number}: {why}")]
     Pattern {
         /// Counted from 1.
         number: usize,
-        /// What `regex` says.
-        error: Box<regex::Error>,
+        /// See [`Rule::check`].
+        why: String,
     },
     /// There are more than [`RULES`].
     #[error("redaction: {0} rules, at most {RULES} are taken")]
@@ -142,9 +166,9 @@ impl Redactor {
             ));
         }
         for (index, rule) in settings.rules.iter().enumerate() {
-            let regex = compile(&rule.pattern).map_err(|error| Error::Pattern {
+            let regex = rule.compile().map_err(|why| Error::Pattern {
                 number: index + 1,
-                error: Box::new(error),
+                why,
             })?;
             rules.push((regex, rule.replacement.clone()));
         }

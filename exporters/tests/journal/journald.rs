@@ -166,7 +166,7 @@ impl Journald {
         let files = machines.flat_map(|machine| fs::read_dir(machine.path()).unwrap().flatten());
         let mut files: Vec<_> = files
             .map(|file| file.path())
-            .filter(|path| path.to_string_lossy().contains("@"))
+            .filter(|path| path.to_string_lossy().contains('@'))
             .collect();
         files.sort();
         files

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Node, double::Stored, numbers, write};
+use super::{Node, double::Stored, list, numbers, write};
 
 fn find<'a>(stored: &'a [Stored], line: &str) -> &'a Stored {
     let found: Vec<_> = stored.iter().filter(|one| one.line == line).collect();
@@ -21,7 +21,7 @@ fn every_line_arrives_once_and_in_order() {
     write(&node.journald, 3000..5000);
     node.read_up_to("number 4999");
     let (stored, counts, _journald) = node.end();
-    assert_eq!(numbers(&stored), Vec::from_iter(0..5000));
+    assert_eq!(numbers(&stored), list(0..5000));
     // journald itself says a few words.
     assert_eq!(counts.shipped, stored.len() as u64);
     assert!((5001..5010).contains(&counts.shipped), "{counts:?}");

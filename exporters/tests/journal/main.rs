@@ -2,6 +2,7 @@
 //! journalctl and to us.
 
 mod crafted;
+mod disk;
 #[path = "../loki/double.rs"]
 #[expect(dead_code, reason = "what the tests of Loki itself ask")]
 mod double;
@@ -14,6 +15,7 @@ mod rules;
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -124,7 +126,7 @@ fn deliver(folder: &Path, spool: &Spool, reader: spool::Reader) -> Vec<Stored> {
     };
     // It ends when all that is there is taken.
     let (_stop, stopped) = watch::channel(true);
-    block_on(delivery.run(stopped, Duration::from_secs(60)));
+    block_on(delivery.run(stopped, Duration::from_mins(1)));
     assert_eq!(spool.statistics().readers[0].1.waiting, 0);
     assert!(!folder.join("refused.jsonl").exists());
     assert_eq!(double.repeated(), 0);
@@ -184,12 +186,23 @@ fn write(journald: &Journald, numbers: impl IntoIterator<Item = u64>) {
     }
 }
 
+fn list(numbers: std::ops::Range<u64>) -> Vec<u64> {
+    numbers.collect()
+}
+
 /// The numbers among lines, in the order of their times.
 fn numbers(stored: &[Stored]) -> Vec<u64> {
     let mut stored: Vec<_> = stored.iter().collect();
     stored.sort_by_key(|one| one.time_ns);
     let number = |one: &&Stored| one.line.strip_prefix("number ")?.parse().ok();
     stored.iter().filter_map(number).collect()
+}
+
+/// Gives journalctl another name, so that it is told from those of other tests.
+fn called(settings: &mut Settings, name: &str) {
+    let folder = settings.place.ancestors().nth(2).unwrap();
+    settings.program = folder.join(name);
+    symlink("/usr/bin/journalctl", &settings.program).unwrap();
 }
 
 /// Our children of this name, also those that have ended and nobody waited for.

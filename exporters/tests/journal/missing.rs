@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use super::{Journald, Reading, deliver, journald::wait_for, numbers, open, settings, write};
+use super::{
+    Journald, Reading, called, children, deliver, journald::wait_for, list, numbers, open,
+    settings, signal, write,
+};
 
 /// A journal whose source stops and goes on.
 struct Stops {
@@ -52,7 +55,7 @@ fn newest(journald: &Journald) -> String {
 fn what_was_vacuumed_while_nobody_read_is_counted_exactly() {
     let Some(node) = Stops::start() else { return };
     write(&node.journald, 0..200);
-    assert_eq!(node.read_up_to(199), (Vec::from_iter(0..200), 0, 0));
+    assert_eq!(node.read_up_to(199), (list(0..200), 0, 0));
     let read = node.journald.entries();
     write(&node.journald, 200..700);
     node.journald.wait_for("number 699");
@@ -63,11 +66,11 @@ fn what_was_vacuumed_while_nobody_read_is_counted_exactly() {
     assert!(gone >= 700, "{gone}");
     write(&node.journald, 700..800);
     let (numbers, gaps, lost) = node.read_up_to(799);
-    assert_eq!(numbers, Vec::from_iter(700..800));
+    assert_eq!(numbers, list(700..800));
     assert_eq!((gaps, lost), (1, gone - read));
     // And it goes on from there.
     write(&node.journald, 800..900);
-    assert_eq!(node.read_up_to(899), (Vec::from_iter(800..900), 0, 0));
+    assert_eq!(node.read_up_to(899), (list(800..900), 0, 0));
 }
 
 #[test]
@@ -76,10 +79,10 @@ fn a_journal_that_was_read_to_its_end_may_be_vacuumed() {
     write(&node.journald, 0..100);
     node.journald.wait_for("number 99");
     node.journald.rotate();
-    assert_eq!(node.read_up_to(99).0, Vec::from_iter(0..100));
+    assert_eq!(node.read_up_to(99).0, list(0..100));
     node.journald.vacuum();
     write(&node.journald, 100..200);
-    assert_eq!(node.read_up_to(199), (Vec::from_iter(100..200), 0, 0));
+    assert_eq!(node.read_up_to(199), (list(100..200), 0, 0));
 }
 
 #[test]
@@ -88,12 +91,13 @@ fn what_was_vacuumed_before_a_slow_reader_is_counted_exactly() {
     write(&node.journald, 0..100);
     node.journald.wait_for("number 99");
     let (spool, reader) = open(node.folder.path());
-    let settings = settings(node.folder.path(), &node.journald.directory());
+    let mut settings = settings(node.folder.path(), &node.journald.directory());
+    called(&mut settings, "slow");
     let reading = Reading::start(settings, spool.clone());
     wait_for("the first lines", || reading.counts().shipped > 100);
-    let journalctl = super::children("journalctl");
+    let journalctl = children("slow");
     assert_eq!(journalctl.len(), 1);
-    super::signal(journalctl[0], libc::SIGSTOP);
+    signal(journalctl[0], libc::SIGSTOP);
     // It has the file open that is there now, but knows none of those to come.
     node.journald.rotate();
     write(&node.journald, 100..400);
@@ -102,7 +106,7 @@ fn what_was_vacuumed_before_a_slow_reader_is_counted_exactly() {
     node.journald.vacuum();
     write(&node.journald, 400..500);
     node.journald.wait_for("number 499");
-    super::signal(journalctl[0], libc::SIGCONT);
+    signal(journalctl[0], libc::SIGCONT);
     let all = newest(&node.journald);
     wait_for("the last entry to be read", || {
         let place = fs::read_to_string(node.folder.path().join("spool/journal.cursor"));
@@ -130,7 +134,7 @@ fn a_journal_that_was_rolled_back_is_read_on_from_the_time_of_its_end() {
     copy(&node.journald.directory(), &snapshot);
     node.journald.resume();
     write(&node.journald, 100..300);
-    assert_eq!(node.read_up_to(299).0, Vec::from_iter(0..300));
+    assert_eq!(node.read_up_to(299).0, list(0..300));
     node.journald.stop();
     fs::remove_dir_all(node.journald.directory()).unwrap();
     copy(&snapshot, &node.journald.directory());
@@ -138,7 +142,7 @@ fn a_journal_that_was_rolled_back_is_read_on_from_the_time_of_its_end() {
     // Their numbers are those of entries that were read.
     write(&node.journald, 300..400);
     let (numbers, gaps, lost) = node.read_up_to(399);
-    assert_eq!(numbers, Vec::from_iter(300..400));
+    assert_eq!(numbers, list(300..400));
     assert_eq!((gaps, lost), (1, 0));
 }
 

@@ -1,39 +1,40 @@
 //! What ends and begins again: journalctl, journald, the source, the disk.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use kldtrace_exporters::journal::Since;
 
 use super::{
-    Journald, Node, Reading, children, crafted, deliver, journald::wait_for, numbers, open,
-    settings, signal, write,
+    Journald, Node, Reading, called, children, crafted, deliver, journald::wait_for, list, numbers,
+    open, settings, signal, write,
 };
 
 #[test]
 fn journalctl_is_started_again_whatever_ends_it() {
-    let Some(node) = Node::start(|_| ()) else {
+    let name = "again";
+    let Some(node) = Node::start(|settings| called(settings, name)) else {
         return;
     };
     let mut next = 0;
     for kill in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
         write(&node.journald, next..next + 500);
         next += 500;
-        wait_for("journalctl to run", || children("journalctl").len() == 1);
-        let running = children("journalctl")[0];
+        wait_for("journalctl to run", || children(name).len() == 1);
+        let running = children(name)[0];
         signal(running, kill);
         write(&node.journald, next..next + 500);
         next += 500;
         wait_for("another journalctl", || {
-            let now = children("journalctl");
+            let now = children(name);
             now.len() == 1 && now[0] != running && node.reading.counts().reading
         });
     }
     node.read_up_to(&format!("number {}", next - 1));
     let (stored, counts, _journald) = node.end();
-    assert_eq!(numbers(&stored), Vec::from_iter(0..next));
+    assert_eq!(numbers(&stored), list(0..next));
     assert_eq!((counts.restarts, counts.gaps, counts.lost), (3, 0, 0));
     assert!(!counts.reading);
-    assert!(children("journalctl").is_empty());
+    assert!(children(name).is_empty());
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn journald_may_end_and_be_killed() {
     write(&node.journald, 1000..1500);
     node.read_up_to("number 1499");
     let (stored, counts, _journald) = node.end();
-    assert_eq!(numbers(&stored), Vec::from_iter(0..1500));
+    assert_eq!(numbers(&stored), list(0..1500));
     assert_eq!((counts.gaps, counts.lost, counts.restarts), (0, 0, 0));
 }
 
@@ -90,7 +91,7 @@ fn the_next_source_goes_on_where_the_last_one_ended() {
         "{}",
         all.len()
     );
-    assert_eq!(all, Vec::from_iter(0..all.len() as u64));
+    assert_eq!(all, list(0..all.len() as u64));
 }
 
 #[test]
@@ -116,12 +117,12 @@ fn now_begins_with_what_comes_next_and_is_kept_from_then_on() {
     wait_for("the lines", || reading.counts().shipped == 100);
     reading.end();
     let stored = deliver(folder.path(), &spool, reader);
-    assert_eq!(numbers(&stored), Vec::from_iter(100..200));
+    assert_eq!(numbers(&stored), list(100..200));
 }
 
 #[test]
 fn entries_that_move_from_run_to_var_come_once() {
-    for running in [true, false] {
+    for restarted in [false, true] {
         let Some(journald) = Journald::before_flush() else {
             return;
         };
@@ -135,31 +136,27 @@ fn entries_that_move_from_run_to_var_come_once() {
             (Reading::start(settings, spool.clone()), spool, reader)
         };
         write(&journald, 0..200);
-        let (mut reading, mut spool, mut reader) = start();
-        wait_for("the first lines", || reading.counts().shipped >= 201);
-        let mut counts = reading.counts();
-        if !running {
-            counts = reading.end();
-            drop((spool, reader));
+        let mut running = start();
+        wait_for("the first lines", || running.0.counts().shipped > 200);
+        let mut before = 0;
+        if restarted {
+            before = running.0.end().shipped;
+            drop((running.1, running.2));
             journald.flush();
-            (reading, spool, reader) = start();
+            running = start();
         } else {
             journald.flush();
         }
+        let (reading, spool, reader) = running;
         write(&journald, 200..400);
+        journald.wait_for("number 399");
         wait_for("the others", || {
-            let now = reading.counts().shipped;
-            let before = if running { 0 } else { counts.shipped };
-            now + before >= journald.entries() && !reading.counts().behind
+            before + reading.counts().shipped >= journald.entries() && !reading.counts().behind
         });
         let counts = reading.end();
         assert_eq!((counts.gaps, counts.lost, counts.restarts), (0, 0, 0));
         let stored = deliver(folder.path(), &spool, reader);
-        assert_eq!(
-            numbers(&stored),
-            Vec::from_iter(0..400),
-            "running: {running}"
-        );
+        assert_eq!(numbers(&stored), list(0..400), "restarted: {restarted}");
     }
 }
 
@@ -194,7 +191,7 @@ fn other_boots_are_read_unless_only_this_one_is_wanted() {
         });
         reading.end();
         let stored = deliver(folder.path(), &spool, reader);
-        assert_eq!(numbers(&stored), Vec::from_iter(expected));
+        assert_eq!(numbers(&stored), list(expected));
     }
 }
 
@@ -218,106 +215,5 @@ fn without_journalctl_it_waits_for_one() {
     });
     reading.end();
     let stored = deliver(folder.path(), &spool, reader);
-    assert_eq!(numbers(&stored), Vec::from_iter(0..10));
-}
-
-#[test]
-fn a_full_disk_holds_lines_back_and_loses_none() {
-    let Some(journald) = Journald::start() else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let mount = folder.path().join("spool");
-    fs::create_dir(&mount).unwrap();
-    let mount = Mount::new(&mount);
-    let filler = mount.0.join("filler");
-    fs::write(&filler, vec![0; 3 << 20]).unwrap();
-    let (spool, reader) = open(folder.path());
-    let settings = settings(folder.path(), &journald.directory());
-    let reading = Reading::start(settings, spool.clone());
-    let long = "x".repeat(1000);
-    for number in 0..3000 {
-        let line = format!("number {number}");
-        journald.send(&[("MESSAGE", line.as_bytes()), ("CODE_FILE", long.as_bytes())]);
-    }
-    wait_for("a batch to be refused", || reading.counts().refused > 1);
-    assert!(reading.counts().behind);
-    let shipped = reading.counts().shipped;
-    assert!(shipped < 2000, "{shipped}");
-    fs::remove_file(filler).unwrap();
-    journald.wait_for("number 2999");
-    wait_for("all lines", || {
-        reading.counts().read() >= journald.entries() && !reading.counts().behind
-    });
-    let counts = reading.end();
-    assert_eq!((counts.gaps, counts.lost), (0, 0));
-    let stored = deliver(folder.path(), &spool, reader);
-    assert_eq!(numbers(&stored), Vec::from_iter(0..3000));
-}
-
-/// A filesystem of 4 MiB.
-struct Mount(std::path::PathBuf);
-
-impl Mount {
-    fn new(path: &Path) -> Self {
-        let mut command = Command::new("mount");
-        command
-            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-            .arg(path);
-        assert!(command.status().unwrap().success());
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[test]
-fn a_place_that_cannot_be_kept_or_read_is_counted_and_costs_no_line() {
-    let Some(journald) = Journald::start() else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let (spool, reader) = open(folder.path());
-    let nowhere = folder.path().join("missing/journal.cursor");
-    let mut first = settings(folder.path(), &journald.directory());
-    first.place = nowhere.clone();
-    let reading = Reading::start(first, spool.clone());
-    write(&journald, 0..10);
-    wait_for("the lines", || {
-        reading.counts().shipped > 10 && !reading.counts().behind
-    });
-    assert!(reading.counts().unsaved > 0);
-    fs::create_dir(nowhere.parent().unwrap()).unwrap();
-    write(&journald, 10..20);
-    wait_for("the place", || nowhere.exists());
-    let counts = reading.end();
-    assert_eq!(counts.cursor_resets, 0);
-    assert_eq!(
-        numbers(&deliver(folder.path(), &spool, reader)),
-        Vec::from_iter(0..20)
-    );
-    drop(spool);
-
-    // With what is damaged, all comes again.
-    let mut kept = fs::read(&nowhere).unwrap();
-    kept[10] ^= 1;
-    fs::write(&nowhere, kept).unwrap();
-    let (spool, reader) = open(folder.path());
-    let mut second = settings(folder.path(), &journald.directory());
-    second.place = nowhere;
-    second.since = Since::Now;
-    let reading = Reading::start(second, spool.clone());
-    wait_for("the lines", || {
-        reading.counts().shipped > 20 && !reading.counts().behind
-    });
-    let counts = reading.end();
-    assert_eq!((counts.cursor_resets, counts.gaps), (1, 0));
-    assert_eq!(
-        numbers(&deliver(folder.path(), &spool, reader)),
-        Vec::from_iter(0..20)
-    );
+    assert_eq!(numbers(&stored), list(0..10));
 }

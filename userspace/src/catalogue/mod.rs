@@ -6,6 +6,7 @@
 
 mod block;
 mod events;
+mod journal;
 mod own;
 mod pushing;
 mod sched;
@@ -261,6 +262,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         own::SIGNALS,
         serving::SIGNALS,
         pushing::SIGNALS,
+        journal::SIGNALS,
     ]
     .into_iter()
     .flatten()

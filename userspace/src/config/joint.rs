@@ -1,6 +1,6 @@
 //! Settings that only make sense together.
 
-use super::Config;
+use super::{Config, OtlpSignal};
 
 /// What is wrong with settings that are each right: the section, and what.
 pub(super) fn faults(config: &Config) -> Vec<(&'static str, &'static str)> {
@@ -25,6 +25,7 @@ pub(super) fn faults(config: &Config) -> Vec<(&'static str, &'static str)> {
         ));
     }
     push(config, &mut faults);
+    journal(config, &mut faults);
     faults
 }
 
@@ -70,4 +71,15 @@ fn push(config: &Config, faults: &mut Vec<(&'static str, &'static str)>) {
     ];
     let found = checks.into_iter().filter(|(is_wrong, ..)| *is_wrong);
     faults.extend(found.map(|(_, section, what)| (section, what)));
+}
+
+fn journal(config: &Config, faults: &mut Vec<(&'static str, &'static str)>) {
+    let by_otlp = config.otlp.url.is_some() && config.otlp.signals.contains(&OtlpSignal::Logs);
+    if config.journal.enabled && config.loki.url.is_none() && !by_otlp {
+        faults.push((
+            "journal",
+            "enabled in [journal] needs url in [loki], or url in [otlp] with \"logs\" among its \
+             signals: there is nowhere to push to",
+        ));
+    }
 }

@@ -103,6 +103,41 @@ words! {
 }
 
 words! {
+    /// Where a journal is begun that was never shipped.
+    JournalSince {
+        /// With what is written from now on.
+        Now = "now",
+        /// With the first line of this boot.
+        Boot = "boot",
+        /// With the oldest line.
+        Oldest = "oldest",
+    }
+}
+
+words! {
+    /// Importance of a line of the journal, in the order of syslog's numbers,
+    /// as journalctl names it.
+    Priority {
+        /// The system is unusable.
+        Emerg = "emerg",
+        /// Somebody must act at once.
+        Alert = "alert",
+        /// Critical.
+        Crit = "crit",
+        /// Something failed.
+        Err = "err",
+        /// Something may fail.
+        Warning = "warning",
+        /// Normal, but worth a look.
+        Notice = "notice",
+        /// As it should be.
+        Info = "info",
+        /// For finding faults.
+        Debug = "debug",
+    }
+}
+
+words! {
     /// A way to attach a program to the kernel, as `kldtrace doctor` names it.
     HookKind {
         /// BTF-typed raw tracepoint.

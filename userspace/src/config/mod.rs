@@ -11,6 +11,7 @@ mod joint;
 mod kinds;
 mod parse;
 mod read;
+mod read_journal;
 mod read_push;
 mod settings;
 #[cfg(test)]
@@ -21,10 +22,12 @@ use std::{fmt::Write, fs, io::Read, path::Path};
 
 pub use error::ConfigError;
 pub use kinds::{
-    Compression, HookKind, Level, LogFormat, LokiFormat, MapMemory, OtlpProtocol, OtlpSignal,
+    Compression, HookKind, JournalSince, Level, LogFormat, LokiFormat, MapMemory, OtlpProtocol,
+    OtlpSignal, Priority,
 };
 pub use settings::{
-    Config, Fleet, Hooks, Limits, Listen, Log, Loki, Node, Otlp, Planes, Signals, Spool, Wireguard,
+    Config, Fleet, Hooks, Journal, Limits, Listen, Log, Loki, Node, Otlp, Planes, Signals, Spool,
+    Wireguard,
 };
 
 use crate::words;
@@ -118,11 +121,14 @@ impl Config {
 
     /// The name of this node: the configured one, or else its host name.
     pub fn node_name(&self) -> String {
-        self.node.name.clone().unwrap_or_else(|| {
-            fs::read_to_string("/proc/sys/kernel/hostname")
-                .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
-        })
+        self.node.name.clone().unwrap_or_else(host_name)
     }
+}
+
+/// The name that this host has for itself.
+pub fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
 impl Signals {

@@ -61,7 +61,9 @@ pub(super) fn text<'a>(value: &'a Spanned<DeValue<'_>>, wanted: &str) -> Result<
 }
 
 /// The strings of an array, each with its place.
-fn texts<'a>(input: &'a Input<'_>) -> Result<Vec<(&'a Spanned<DeValue<'a>>, &'a str)>, Fault> {
+pub(super) fn texts<'a>(
+    input: &'a Input<'_>,
+) -> Result<Vec<(&'a Spanned<DeValue<'a>>, &'a str)>, Fault> {
     let Some(array) = input.value.get_ref().as_array() else {
         let found = shown(input.value.get_ref());
         let hint = if input.value.get_ref().is_str() {

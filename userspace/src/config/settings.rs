@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use kldtrace_exporters::journal::{fields, redact::Rule};
 use toml::de::DeValue;
 
 use super::{
     kinds::{
-        Compression, HookKind, Level, LogFormat, LokiFormat, MapMemory, OtlpProtocol, OtlpSignal,
+        Compression, HookKind, JournalSince, Level, LogFormat, LokiFormat, MapMemory, OtlpProtocol,
+        OtlpSignal, Priority,
     },
     read::{self, Fault, Input},
-    read_push,
+    read_journal, read_push,
 };
 use crate::signals::wireguard::names::PublicKey;
 
@@ -278,6 +280,52 @@ settings! {
         /// Names and values of headers that each request has, as in
         /// { x-tenant = "one" }. Secrets are safer in files: see token_file.
         headers: BTreeMap<String, String> = "{}" by read_push::headers,
+    }
+    /// The node's systemd journal, to [loki] and by [otlp]. In patterns of
+    /// names, * stands for any text.
+    journal: Journal {
+        /// Whether its lines are pushed.
+        enabled: bool = "false" by read::boolean,
+        /// Where to begin on a node that has never pushed its journal: "now",
+        /// "boot" for this boot's first line, or "oldest". Loki refuses what is
+        /// older than a week, unless it is told otherwise.
+        since: JournalSince = r#""now""# by read::word,
+        /// Directory with the journal's files, for a container that sees the
+        /// node's there; "" for where journalctl looks for it.
+        directory: Option<PathBuf> = r#""""# by read::file,
+        /// Patterns of units whose lines are pushed; [] for all. The kernel's
+        /// lines have the unit "kernel", and lines of no unit have "".
+        units: Vec<String> = "[]" by read_journal::patterns,
+        /// Patterns of units taken out of those.
+        exclude_units: Vec<String> = "[]" by read_journal::patterns,
+        /// Patterns of identifiers, as in the first word of a line that
+        /// journalctl shows; [] for all.
+        identifiers: Vec<String> = "[]" by read_journal::patterns,
+        /// Patterns of identifiers taken out of those.
+        exclude_identifiers: Vec<String> = "[]" by read_journal::patterns,
+        /// Least important priority that is pushed: "emerg", "alert", "crit",
+        /// "err", "warning", "notice", "info" or "debug".
+        priority: Priority = r#""debug""# by read::word,
+        /// Lines a second of each unit in the long run, 1 to 1000000; 0 for no
+        /// limit. What is left out is counted, and told in a line.
+        rate: u64 = "1000" by read::integer::<0, 1_000_000>,
+        /// Lines of a unit that may come at once, 1 to 1000000.
+        burst: u64 = "10000" by read::integer::<1, 1_000_000>,
+        /// Longest line, 1KiB to 256KiB, which is what Loki takes; the rest is
+        /// cut off, and the line says how much.
+        line_size: u64 = r#""256KiB""# by read_push::bytes::<1024, { fields::BODY as u64 }>,
+        /// How long a line waits for others at most before it is in the spool,
+        /// 10ms to 1m. Each batch costs two waits for the disk.
+        batch_age: Duration = r#""1s""# by read_push::time::<10, 60_000>,
+        /// Built-in rules of redaction that are turned off: "private_key",
+        /// "wireguard", "authorization", "token", "aws", "url_password" or
+        /// "password".
+        redact_off: Vec<String> = "[]" by read_journal::redact_off,
+        /// Further rules, as in
+        /// [{ pattern = 'customer (\d)\d+', replacement = "customer ${1}*" }]:
+        /// a regular expression, and what takes the place of what it finds,
+        /// which is "[redacted]" if nothing is said.
+        redact: Vec<Rule> = "[]" by read_journal::rules,
     }
     /// What the daemon says of itself, on standard error.
     log: Log {

@@ -219,11 +219,12 @@ async fn reload(
             config.spool.clone(),
             config.loki.clone(),
             config.otlp.clone(),
+            config.journal.clone(),
         )
     };
     if fixed(&new) != fixed(&old) {
         tracing::warn!(
-            "changes of [listen], [log], [node], [spool], [loki] and [otlp] take a restart"
+            "changes of [listen], [log], [node], [spool], [loki], [otlp] and [journal] take a restart"
         );
     }
     *fleet.write().unwrap_or_else(PoisonError::into_inner) = Fleet::new(&new);

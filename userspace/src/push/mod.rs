@@ -1,6 +1,7 @@
 //! Pushing to Loki and by OTLP: a thread of its own, fed through an outbox.
 
 mod destinations;
+mod journal;
 #[cfg(test)]
 mod names;
 mod outbox;

@@ -170,6 +170,7 @@ mod tests {
             limit: 0,
             destinations: Vec::new(),
             missed: 0.into(),
+            journal: None,
         }))
     }
 

@@ -17,7 +17,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use super::{Destinations, Outbox};
+use super::{Destinations, Outbox, journal::Journal};
 use crate::{config::Config, signals::pushing::Pushing};
 
 /// How long destinations may go on when the daemon ends.
@@ -27,18 +27,22 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of each of the two files with what was refused.
 const ASIDE: u64 = 4 << 20;
 
-/// The running thread.
+/// The running thread, and that of the journal before it.
 pub struct Thread {
     stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+    push: JoinHandle<()>,
+    journal: Option<Journal>,
 }
 
 impl Thread {
     /// Ends it: what is there is pushed for up to two seconds more. Everybody
     /// who has a part of the outbox must be gone.
     pub fn end(self) {
+        if let Some(journal) = self.journal {
+            journal.end();
+        }
         self.stop.send_replace(true);
-        if self.thread.join().is_err() {
+        if self.push.join().is_err() {
             tracing::error!("pushing ended by a fault of its own");
         }
     }
@@ -71,7 +75,9 @@ pub fn start(config: &Config, destinations: Destinations) -> anyhow::Result<(Out
         limit: config.spool.size,
         destinations: counted.collect(),
         missed: AtomicU64::new(0),
+        journal: config.journal.enabled.then(Arc::default),
     });
+    let journal = Journal::start(config, &pushing.spool, pushing.journal.as_ref())?;
     let aside = config.spool.directory.join("refused.jsonl");
     let (outbox, parcels) = Outbox::new(pushing.clone());
     let (stop, stopped) = watch::channel(false);
@@ -94,11 +100,16 @@ pub fn start(config: &Config, destinations: Destinations) -> anyhow::Result<(Out
         while deliveries.tasks.join_next().await.is_some() {}
         sync.abort();
     };
-    let thread = std::thread::Builder::new()
+    let push = std::thread::Builder::new()
         .name("push".to_owned())
         .spawn(move || runtime.block_on(LocalSet::new().run_until(work)))
         .context("no thread for pushes")?;
-    Ok((outbox, Thread { stop, thread }))
+    let thread = Thread {
+        stop,
+        push,
+        journal,
+    };
+    Ok((outbox, thread))
 }
 
 /// What a destination reads and counts with.

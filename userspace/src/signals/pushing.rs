@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use kldtrace_exporters::{
+    journal,
     push::{Counters, Counts},
     spool::{Spool, Standing},
 };
@@ -21,6 +22,8 @@ pub struct Pushing {
     pub destinations: Vec<(&'static str, Arc<Counters>)>,
     /// See [`Pushing::miss`].
     pub missed: AtomicU64,
+    /// The journal's counts, if it is read.
+    pub journal: Option<Arc<journal::Counters>>,
 }
 
 /// The same at one moment.
@@ -36,6 +39,8 @@ pub struct PushState {
     pub missed: u64,
     /// The destinations.
     pub destinations: Vec<DestinationState>,
+    /// The journal's counts, if it is read.
+    pub journal: Option<journal::Counts>,
 }
 
 /// One destination at one moment.
@@ -69,6 +74,7 @@ impl Pushing {
             limit: self.limit,
             failures: spool.failed,
             missed: self.missed.load(Relaxed),
+            journal: self.journal.as_ref().map(|journal| journal.read()),
             destinations: destinations
                 .map(|(name, counters)| DestinationState {
                     name,

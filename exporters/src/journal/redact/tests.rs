@@ -150,12 +150,17 @@ fn rules_of_the_configuration_go_in_their_order() {
 
 #[test]
 fn a_rule_that_is_none_is_named_by_its_number() {
-    for bad in ["(", r"\w{1000}{1000}", "(?=x)"] {
+    for (bad, why) in [
+        ("(", "unclosed group"),
+        (r"\w{1000}{1000}", "size limit"),
+        ("(?=x)", "look-around"),
+        ("x*", "the empty text matches"),
+        ("", "the empty text matches"),
+    ] {
         let error = Redactor::new(&rules(&[("fine", ""), (bad, "")])).unwrap_err();
-        assert!(
-            error.to_string().starts_with("redaction rule 2: "),
-            "{error}"
-        );
+        let words = error.to_string();
+        assert!(words.starts_with("redaction rule 2: "), "{words}");
+        assert!(words.contains(why) && !words.contains('\n'), "{words}");
     }
     let many = vec![("x", "y"); RULES + 1];
     assert!(matches!(
