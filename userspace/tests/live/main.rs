@@ -12,11 +12,18 @@ mod common;
 mod compared;
 mod daemon;
 mod disk;
+#[path = "../../../exporters/tests/loki/double.rs"]
+#[expect(dead_code, reason = "what the tests of Loki itself ask")]
+mod double;
 mod export;
 mod faults;
 mod growth;
 mod held;
 mod input;
+mod journal;
+#[path = "../../../exporters/tests/journal/journald.rs"]
+#[expect(dead_code, reason = "what the tests of the journal itself ask")]
+mod journald;
 mod load;
 mod net;
 mod own;
