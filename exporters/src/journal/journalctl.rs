@@ -46,6 +46,9 @@ pub(super) enum From {
 /// What went wrong with it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
+    /// There is none.
+    #[error("there is no {}, which comes with systemd", .0.display())]
+    Missing(PathBuf),
     /// It could not be started.
     #[error("{} cannot be started: {error}", .program.display())]
     Start { program: PathBuf, error: io::Error },
@@ -131,9 +134,12 @@ impl Journalctl {
     }
 
     fn start(&self, mut command: Command) -> Result<Following, Error> {
-        let mut child = command.spawn().map_err(|error| Error::Start {
-            program: self.program.clone(),
-            error,
+        let mut child = command.spawn().map_err(|error| {
+            let program = self.program.clone();
+            match error.kind() {
+                io::ErrorKind::NotFound => Error::Missing(program),
+                _ => Error::Start { program, error },
+            }
         })?;
         let piped = "both are piped";
         Ok(Following {

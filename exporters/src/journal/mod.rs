@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! journalctl -> export (parser) -> trail -> stage (own, filter, rate, redact, line)
-//!            -> batch -> spool, sync, cursor
+//!            -> batch -> depot: spool, sync, cursor
 //! ```
 
 mod batch;
 pub mod counters;
 pub mod cursor;
+mod depot;
 pub mod export;
 pub mod fields;
 pub mod filter;

@@ -1,10 +1,8 @@
-//! The source itself: reads the journal through journalctl, ships its lines
-//! into the spool, and keeps its place.
+//! The source itself: reads the journal through journalctl, from where the last
+//! one was, and takes its lines to the depot.
 //!
-//! A batch of lines is appended to the spool, the spool synced, and only then
-//! the place behind the batch kept: whatever happens in between, lines come
-//! twice rather than never. While the spool takes nothing, nothing is read: the
-//! journal itself is the buffer.
+//! While the spool takes nothing, nothing is read: the journal itself is the
+//! buffer.
 
 use std::{
     path::PathBuf,
@@ -15,9 +13,9 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    batch::Batch,
     counters::Counters,
     cursor::{Cursor, Loaded, Place, Store},
+    depot::Depot,
     export::Parser,
     fields::CURSOR,
     filter,
@@ -30,7 +28,7 @@ use super::{
 };
 use crate::{
     push::{Backoff, Trouble},
-    spool::{self, Spool},
+    spool::Spool,
 };
 
 /// How the journal is read, and what of it is shipped.
@@ -75,26 +73,18 @@ pub enum Since {
 const READ: usize = 64 << 10;
 /// The longest wait before journalctl is started again.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// How long a disk is left alone that did not take something.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// Reads a journal. One for each spool.
 pub struct Source {
     journalctl: Journalctl,
     since: Since,
-    store: Store,
     age: Duration,
     parser: Parser,
     stage: Stage,
     trail: Trail,
-    batch: Batch,
-    /// Where reading goes on after what the spool has; `None`: the file has it.
-    place: Option<Place>,
-    spool: Spool,
+    depot: Depot,
     counters: Arc<Counters>,
-    read_trouble: Trouble,
-    spool_trouble: Trouble,
-    place_trouble: Trouble,
+    trouble: Trouble,
 }
 
 impl Source {
@@ -123,18 +113,13 @@ impl Source {
                 directory: settings.directory,
             },
             since: settings.since,
-            store: Store::new(settings.place),
             age: settings.age,
             parser: Parser::new(),
             stage,
             trail: Trail::new(counters.clone()),
-            batch: Batch::default(),
-            place: None,
-            spool,
+            depot: Depot::new(spool, Store::new(settings.place), counters.clone()),
             counters,
-            read_trouble: Trouble::default(),
-            spool_trouble: Trouble::default(),
-            place_trouble: Trouble::default(),
+            trouble: Trouble::default(),
         };
         source.load();
         Ok(source)
@@ -142,7 +127,7 @@ impl Source {
 
     /// Where the one before it was.
     fn load(&mut self) {
-        match self.store.load() {
+        match self.depot.load() {
             Loaded::Nothing => {}
             Loaded::Kept(Place::Oldest) => self.since = Since::Oldest,
             Loaded::Kept(Place::Behind(cursor)) => {
@@ -170,12 +155,11 @@ impl Source {
             () = self.follow(&mut running) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        self.counters.reading.store(false, Relaxed);
         if let Some(running) = running {
             running.kill().await;
         }
         // What does not get into the spool now is read again.
-        if let Err(error) = self.deposit() {
+        if let Err(error) = self.depot.deposit(&mut self.stage, &self.trail) {
             tracing::warn!(%error, "lines of the journal wait there for the next start");
         }
     }
@@ -195,11 +179,11 @@ impl Source {
                 Ok(()) => "journalctl ended".to_owned(),
                 Err(error) => error.to_string(),
             };
-            if let Some(lasts) = self.read_trouble.fails(&why) {
+            if let Some(lasts) = self.trouble.fails(&why) {
                 let seconds = lasts.as_secs();
                 tracing::warn!(why, seconds, "the journal is not read; it is tried again");
             }
-            self.commit().await;
+            self.depot.commit(&mut self.stage, &self.trail).await;
             tokio::time::sleep(backoff.wait(None)).await;
         }
     }
@@ -215,8 +199,8 @@ impl Source {
         loop {
             let read = tokio::select! {
                 biased;
-                () = self.batch.due(self.age) => {
-                    self.commit().await;
+                () = self.depot.batch.due(self.age) => {
+                    self.depot.commit(&mut self.stage, &self.trail).await;
                     continue;
                 }
                 read = journalctl.read(&mut buffer) => read?,
@@ -267,8 +251,7 @@ impl Source {
                 (From::Oldest, Place::Oldest)
             }
         };
-        self.place = Some(place);
-        self.keep();
+        self.depot.place(place);
         Ok(from)
     }
 
@@ -281,74 +264,27 @@ impl Source {
                 continue;
             };
             if self.trail.step(cursor) {
-                if self.read_trouble.over().is_some() {
+                if self.trouble.over().is_some() {
                     tracing::info!("the journal is read again");
                 }
-                let added = self.stage.take(entry, &mut self.batch.parcel);
-                self.batch.took(added);
+                let added = self.stage.take(entry, &mut self.depot.batch.parcel);
+                self.depot.batch.took(added);
             }
-            if self.batch.is_full() {
-                self.commit().await;
+            if self.depot.batch.is_full() {
+                self.depot.commit(&mut self.stage, &self.trail).await;
             }
         }
         let resyncs = self.parser.resyncs - resyncs;
         self.counters.resyncs.fetch_add(resyncs, Relaxed);
-        self.counters.behind.store(!self.batch.is_empty(), Relaxed);
+        self.counters
+            .behind
+            .store(!self.depot.batch.is_empty(), Relaxed);
     }
+}
 
-    /// Has the spool take the batch, however long that takes.
-    async fn commit(&mut self) {
-        while let Err(error) = self.deposit() {
-            self.counters.refused.fetch_add(1, Relaxed);
-            if self.spool_trouble.fails(&error.to_string()).is_some() {
-                tracing::error!(%error, "the spool takes no lines; the journal keeps them meanwhile");
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-        if self.spool_trouble.over().is_some() {
-            tracing::info!("the spool takes lines again");
-        }
-    }
-
-    /// Gives the batch to the spool, and keeps the place behind it.
-    fn deposit(&mut self) -> Result<(), spool::Error> {
-        self.stage.left_out(&mut self.batch.parcel);
-        let parcel = &self.batch.parcel;
-        if !parcel.is_empty() {
-            self.spool.append(&parcel.entries())?;
-            self.counters.shipped.fetch_add(self.batch.lines, Relaxed);
-        }
-        if !self.batch.is_empty() {
-            self.place = self.trail.last().cloned().map(Place::Behind);
-            self.batch.clear();
-        }
-        self.keep();
-        self.counters.behind.store(false, Relaxed);
-        Ok(())
-    }
-
-    /// Keeps the place once the disk has all that is before it. If that fails,
-    /// it is tried again with the next batch.
-    fn keep(&mut self) {
-        let Some(place) = &self.place else { return };
-        let synced = self.spool.sync().map_err(|error| error.to_string());
-        let kept = synced.and_then(|()| self.store.save(place).map_err(|error| error.to_string()));
-        match kept {
-            Ok(()) => {
-                self.place = None;
-                if self.place_trouble.over().is_some() {
-                    tracing::info!("the place in the journal is kept again");
-                }
-            }
-            Err(error) => {
-                self.counters.unsaved.fetch_add(1, Relaxed);
-                if self.place_trouble.fails(&error).is_some() {
-                    tracing::error!(
-                        error,
-                        "the place in the journal cannot be kept: after a restart, lines come twice"
-                    );
-                }
-            }
-        }
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Also after a fault of ours.
+        self.counters.reading.store(false, Relaxed);
     }
 }

@@ -41,6 +41,12 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
     (Goal::Test, "g++", "builds the fuzzer"),
     (Goal::Test, "prometheus", "scrapes the daemon in a test"),
     (Goal::Test, "python3-pip", "installs rotel for a test"),
+    (Goal::Test, "systemd", "journald and journalctl in tests"),
+    (
+        Goal::Test,
+        "systemd-journal-remote",
+        "writes journals with times and boots as tests want them",
+    ),
     (Goal::Test, "tmux", "a terminal for tests of the live view"),
     (
         Goal::Bench,

@@ -39,6 +39,7 @@ const PROGRAMS: &[&str] = &[
     "--test=push",
     "--test=loki",
     "--test=otlp",
+    "--test=journal",
     "--test=live",
 ];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
