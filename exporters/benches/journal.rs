@@ -82,7 +82,7 @@ fn measure(name: &str, off: bool, journal: &std::path::Path) {
     });
     runtime.block_on(source.run(stopped));
     let after = [libc::RUSAGE_THREAD, libc::RUSAGE_CHILDREN].map(cpu);
-    let each = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e6 / LINES as f64;
+    let each = |at: usize| after[at].saturating_sub(before[at]).as_secs_f64() * 1e6 / LINES as f64;
     println!(
         "{name}: {LINES} lines in {:.1} s; {:.2} us a line here, {:.2} us in journalctl; {} bytes \
          a line in the spool",
@@ -141,7 +141,8 @@ fn cpu(who: libc::c_int) -> Duration {
         usage
     };
     let time = |time: libc::timeval| {
-        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+        Duration::from_secs(time.tv_sec.cast_unsigned())
+            + Duration::from_micros(time.tv_usec.cast_unsigned())
     };
     time(usage.ru_utime) + time(usage.ru_stime)
 }

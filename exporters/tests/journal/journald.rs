@@ -67,10 +67,10 @@ impl Journald {
         }
         // journald removes its files in /run only from a file system in memory.
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        for part in ["log", "run/systemd/journal"] {
+        for part in ["log", "etc", "run/systemd/journal"] {
             fs::create_dir_all(folder.path().join(part)).unwrap();
         }
-        fs::write(folder.path().join("journald.conf"), SETTINGS).unwrap();
+        fs::write(folder.path().join("etc/journald.conf"), SETTINGS).unwrap();
         let child = run(folder.path(), flushed);
         let journald = Self { child, folder };
         journald.answers();
@@ -224,7 +224,7 @@ fn run(folder: &Path, flushed: bool) -> Child {
     }
     let script = "mkdir -p /var/log/journal && mount --bind \"$0/run\" /run \
         && mount --bind \"$0/log\" /var/log/journal \
-        && mount --bind \"$0/journald.conf\" /etc/systemd/journald.conf && exec \"$1\"";
+        && mount --bind \"$0/etc\" /etc/systemd && exec \"$1\"";
     Command::new("unshare")
         .args(["--mount", "--propagation=private", "sh", "-c", script])
         .arg(folder)

@@ -61,6 +61,15 @@ fn settings(folder: &Path, directory: &Path) -> Settings {
     }
 }
 
+/// The same of this journald's, where a node has it.
+fn in_place(folder: &Path, journald: &Journald) -> Settings {
+    Settings {
+        program: journald.journalctl(),
+        directory: None,
+        ..settings(folder, Path::new(""))
+    }
+}
+
 /// A source that runs, and its spool.
 struct Reading {
     counters: Arc<Counters>,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use super::{
-    Journald, Reading, called, children, deliver, journald::wait_for, list, numbers, open,
-    settings, signal, write,
+    Journald, Reading, called, children, deliver, in_place, journald::wait_for, list, numbers,
+    open, settings, signal, write,
 };
 
 /// A journal whose source stops and goes on.
@@ -27,7 +27,7 @@ impl Stops {
         let line = format!("number {number}");
         self.journald.wait_for(&line);
         let (spool, reader) = open(self.folder.path());
-        let settings = settings(self.folder.path(), &self.journald.directory());
+        let settings = in_place(self.folder.path(), &self.journald);
         let reading = Reading::start(settings, spool.clone());
         let newest = newest(&self.journald);
         wait_for("the last entry to be read", || {

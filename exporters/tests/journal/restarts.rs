@@ -1,12 +1,12 @@
 //! What ends and begins again: journalctl, journald, the source, the disk.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, os::unix::fs::symlink};
 
 use kldtrace_exporters::journal::Since;
 
 use super::{
-    Journald, Node, Reading, called, children, crafted, deliver, journald::wait_for, list, numbers,
-    open, settings, signal, write,
+    Journald, Node, Reading, called, children, crafted, deliver, in_place, journald::wait_for,
+    list, numbers, open, settings, signal, write,
 };
 
 #[test]
@@ -60,15 +60,14 @@ fn journald_may_end_and_be_killed() {
 
 /// What one source after the other gives of a journal that is written to
 /// before, while and after each runs.
-fn in_turns(journald: &Journald, change: impl Fn(&mut super::Settings), turns: u64) -> Vec<u64> {
+fn in_turns(journald: &Journald, turns: u64) -> Vec<u64> {
     let folder = tempfile::tempdir().unwrap();
     let mut all = Vec::new();
     for turn in 0..turns {
         let from = turn * 300;
         write(journald, from..from + 100);
         let (spool, reader) = open(folder.path());
-        let mut settings = settings(folder.path(), &journald.directory());
-        change(&mut settings);
+        let settings = in_place(folder.path(), journald);
         let reading = Reading::start(settings, spool.clone());
         write(journald, from + 100..from + 200);
         wait_for("some lines", || reading.counts().shipped > 0);
@@ -85,7 +84,7 @@ fn the_next_source_goes_on_where_the_last_one_ended() {
     let Some(journald) = Journald::start() else {
         return;
     };
-    let all = in_turns(&journald, |_| (), 10);
+    let all = in_turns(&journald, 10);
     assert!(
         all.len() as u64 > 9 * 300 && all.len() <= 3000,
         "{}",
@@ -129,10 +128,7 @@ fn entries_that_move_from_run_to_var_come_once() {
         let folder = tempfile::tempdir().unwrap();
         let start = || {
             let (spool, reader) = open(folder.path());
-            let mut settings = settings(folder.path(), Path::new(""));
-            // Where this node's journal is.
-            settings.directory = None;
-            settings.program = journald.journalctl();
+            let settings = in_place(folder.path(), &journald);
             (Reading::start(settings, spool.clone()), spool, reader)
         };
         write(&journald, 0..200);
