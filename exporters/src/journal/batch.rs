@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{fields::TEXT, stage::WORDS};
 use crate::spool::{MAX_ENTRY, Parcel, Settings};
 
 /// Bytes at which a batch is full.
 const FULL: usize = 512 << 10;
 
-// A batch with one entry over is always taken: a quarter of the spool.
-const _: () = assert!(((FULL + MAX_ENTRY) as u64) < Settings::SMALLEST / 4);
+/// Most bytes of a batch: with one entry over, and words that name their unit
+/// twice.
+const MOST: usize = FULL + MAX_ENTRY + WORDS * (2 * TEXT + 256);
+
+// Every spool takes a batch: a quarter of it.
+const _: () = assert!((MOST as u64) < Settings::SMALLEST / 4);
 
 /// What was read, and is not in the spool.
 #[derive(Debug, Default)]

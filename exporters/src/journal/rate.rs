@@ -107,19 +107,21 @@ impl Limiter {
         self.buckets.len() < UNITS
     }
 
-    /// What was left out since this was last asked, by unit.
-    pub fn left_out(&mut self) -> Vec<LeftOut> {
+    /// What was left out since this was last asked, of up to `most` units: those
+    /// of the most lines. Of the others it is told the next time.
+    pub fn left_out(&mut self, most: usize) -> Vec<LeftOut> {
         let buckets = self.buckets.iter_mut();
-        let mut all: Vec<_> = buckets
-            .filter(|(_, bucket)| bucket.left_out > 0)
-            .map(|(unit, bucket)| LeftOut {
-                unit: unit.clone(),
-                lines: std::mem::take(&mut bucket.left_out),
-                time_ns: bucket.time_ns,
-            })
-            .collect();
-        all.sort_by(|one, other| one.unit.cmp(&other.unit));
-        all
+        let mut all: Vec<_> = buckets.filter(|(_, bucket)| bucket.left_out > 0).collect();
+        all.sort_by(|(unit, one), (other, another)| {
+            let lines = another.left_out.cmp(&one.left_out);
+            lines.then_with(|| unit.cmp(other))
+        });
+        let told = all.into_iter().take(most).map(|(unit, bucket)| LeftOut {
+            unit: unit.clone(),
+            lines: std::mem::take(&mut bucket.left_out),
+            time_ns: bucket.time_ns,
+        });
+        told.collect()
     }
 }
 
@@ -149,11 +151,11 @@ mod tests {
         assert_eq!(pass(&mut limiter, "a", SECOND, 1000), 109);
         assert_eq!(pass(&mut limiter, "a", 2 * SECOND, 1000), 10);
         assert_eq!(pass(&mut limiter, "b", 2 * SECOND, 50), 50);
-        let left_out = limiter.left_out();
+        let left_out = limiter.left_out(9);
         assert_eq!(left_out.len(), 1);
         assert_eq!((&*left_out[0].unit, left_out[0].lines), ("a", 1881));
         assert_eq!(left_out[0].time_ns, 3 * SECOND - SECOND / 1000);
-        assert_eq!(limiter.left_out(), []);
+        assert_eq!(limiter.left_out(9), []);
     }
 
     #[test]
@@ -166,6 +168,24 @@ mod tests {
     }
 
     #[test]
+    fn of_many_units_those_with_the_most_lines_are_told_first() {
+        let mut limiter = Limiter::new(Limit {
+            per_second: 1,
+            burst: 1,
+        });
+        for (unit, lines) in [("a", 3), ("b", 1), ("c", 5), ("d", 3)] {
+            pass(&mut limiter, unit, SECOND, lines);
+        }
+        let mut told = || {
+            let told = limiter.left_out(2).into_iter();
+            told.map(|one| (one.unit, one.lines)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(), [("c".to_owned(), 4), ("a".to_owned(), 2)]);
+        assert_eq!(told(), [("d".to_owned(), 2)]);
+        assert_eq!(told(), []);
+    }
+
+    #[test]
     fn units_without_number_take_no_memory_without_bound() {
         let mut limiter = Limiter::new(Limit {
             per_second: 1,
@@ -175,7 +195,7 @@ mod tests {
             limiter.admits(&unit.to_string(), SECOND);
         }
         assert_eq!(limiter.buckets.len(), UNITS + 1);
-        assert_eq!(limiter.left_out()[0].unit, OTHERS);
+        assert_eq!(limiter.left_out(1)[0].unit, OTHERS);
         // When they are full again, there is room.
         assert!(limiter.admits("new", 10 * SECOND));
         assert_eq!(limiter.buckets.len(), 1);

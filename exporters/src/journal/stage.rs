@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{push::Lane, spool::Parcel};
 
+/// Most words on lines that were left out, in one batch.
+pub(super) const WORDS: usize = 32;
+
 /// All that is done to lines, with what it remembers.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -68,13 +71,13 @@ impl Stage {
         limiter.is_none_or(|limiter| limiter.admits(line.about().unit, line.time_ns))
     }
 
-    /// Adds a word on what the rate limit left out since the last one.
+    /// Adds words on what the rate limit left out since the last ones.
     pub(super) fn left_out(&mut self, parcel: &mut Parcel) {
         let Some(limiter) = &mut self.limiter else {
             return;
         };
         let mut body = String::new();
-        for what in limiter.left_out() {
+        for what in limiter.left_out(WORDS) {
             let record = line::left_out(&what, &mut body);
             parcel.add(Lane::Journal, |out| record.encode(out));
         }

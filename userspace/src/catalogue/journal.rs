@@ -145,6 +145,25 @@ pub(super) const SIGNALS: &[Signal] = &[
         }),
     },
     Signal {
+        name: "self.journal_newest",
+        subject: Subject::Own,
+        metric: "kldtrace_journal_newest_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "When the entry was written that was read last: seconds since 1970.",
+        labels: &[],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: STAGE,
+        numbers: Numbers::Facts(|facts, emit| {
+            if let Some(counts) = counts(facts).filter(|counts| counts.last_time_ns > 0) {
+                emit.float(&[], counts.last_time_ns as f64 / 1e9);
+            }
+        }),
+    },
+    Signal {
         name: "self.journal_lag",
         subject: Subject::Own,
         metric: "kldtrace_journal_lag_seconds",

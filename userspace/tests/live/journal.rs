@@ -101,6 +101,9 @@ fn the_journal_is_pushed_across_restarts_and_what_is_left_out_is_counted() {
     assert!(has(&lines, 0, 100));
     assert!(lines.iter().any(|one| one.line == "password=[redacted]"));
     assert_eq!(now.integer("kldtrace_journal_reading", &[]), 1);
+    let newest = now.float("kldtrace_journal_newest_timestamp_seconds", &[]);
+    let last = lines.iter().map(|one| one.time_ns).max().unwrap();
+    assert!((last as f64 / 1e9 - newest).abs() < 1e-3, "{last} {newest}");
 
     // A flood: what is left out is told in lines of their own.
     write(&journald, 1000, 3000);
