@@ -125,9 +125,10 @@ impl Journald {
         stream
     }
 
-    fn show(&self, output: &str) -> String {
+    fn show(&self, how: &[&str]) -> String {
         let mut command = Command::new(self.journalctl());
-        command.args(["--quiet", "--merge", "--output-fields=MESSAGE", output]);
+        command.args(["--quiet", "--merge", "--output-fields=MESSAGE"]);
+        command.args(how);
         let output = command.output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -136,14 +137,23 @@ impl Journald {
     #[track_caller]
     pub fn wait_for(&self, line: &str) {
         wait_for(&format!("{line:?} in the journal"), || {
-            let all = self.show("--output=cat");
+            let all = self.show(&["--output=cat"]);
             all.lines().any(|one| one == line)
         });
     }
 
     /// How many entries there are.
     pub fn entries(&self) -> u64 {
-        let all = self.show("--output=export");
+        self.count(&[])
+    }
+
+    /// How many entries there are behind one.
+    pub fn behind(&self, cursor: &str) -> u64 {
+        self.count(&["--after-cursor", cursor])
+    }
+
+    fn count(&self, which: &[&str]) -> u64 {
+        let all = self.show(&[which, &["--output=export"]].concat());
         let begins = |line: &&str| line.starts_with("__CURSOR=s=");
         all.lines().filter(begins).count() as u64
     }
