@@ -4,10 +4,7 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixDatagram, UnixStream},
-    },
+    os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -83,8 +80,11 @@ impl Journald {
 
     fn answers(&self) {
         wait_for("journald to answer", || {
-            UnixStream::connect(self.path("run/systemd/journal/stdout")).is_ok()
+            let output = UnixStream::connect(self.path("run/systemd/journal/stdout"));
+            let native = UnixDatagram::unbound().unwrap().connect(self.socket());
+            output.is_ok() && native.is_ok()
         });
+        self.write_journalctl();
     }
 
     /// Its /var/log/journal.
@@ -94,14 +94,18 @@ impl Journald {
 
     /// A journalctl that sees its /run and /var where they belong.
     pub fn journalctl(&self) -> PathBuf {
-        let script = self.path("journalctl");
-        let inside = format!(
-            "#!/bin/sh\nexec nsenter --mount=/proc/{}/ns/mnt journalctl \"$@\"\n",
-            self.child.id()
-        );
-        fs::write(&script, inside).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        script
+        self.path("journalctl")
+    }
+
+    /// Another process writes the script: a child of another test's thread
+    /// could hold our file for a moment, and what is written to cannot be run.
+    fn write_journalctl(&self) {
+        let namespace = format!("/proc/{}/ns/mnt", self.child.id());
+        let inside = format!("#!/bin/sh\nexec nsenter --mount={namespace} journalctl \"$@\"\n");
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf %s \"$1\" > \"$0\" && chmod +x \"$0\""]);
+        command.arg(self.journalctl()).arg(inside);
+        assert!(command.status().unwrap().success());
     }
 
     /// Its socket for native messages.
