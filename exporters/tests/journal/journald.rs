@@ -4,7 +4,10 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::net::{UnixDatagram, UnixStream},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixDatagram, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -111,6 +114,13 @@ impl Journald {
     /// Its socket for native messages.
     pub fn socket(&self) -> PathBuf {
         self.path("run/systemd/journal/socket")
+    }
+
+    /// Its socket for syslog's messages, which all users may write to.
+    pub fn syslog(&self) -> PathBuf {
+        let everybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.folder.path(), everybody).unwrap();
+        self.path("run/systemd/journal/dev-log")
     }
 
     /// Writes an entry as sd_journal_send does:

@@ -1,6 +1,8 @@
 //! Lines of all kinds, as they are written and as they arrive.
 
-use std::io::Write as _;
+use std::{
+    collections::BTreeSet, io::Write as _, os::unix::process::CommandExt as _, process::Command,
+};
 
 use super::{Node, double::Stored, list, numbers, write};
 
@@ -89,6 +91,27 @@ fn lines_of_all_forms_arrive_as_they_were_written() {
     assert_eq!(empty, ["empty", "without"]);
     find(&stored, "the end \u{1f980}");
     assert_eq!((counts.resyncs, counts.unreadable), (0, 0));
+}
+
+#[test]
+fn users_journals_are_read_with_the_systems_own() {
+    let Some(node) = Node::start(|_| ()) else {
+        return;
+    };
+    // journald has a file with numbers of its own for each of them.
+    for number in 0..60 {
+        let mut logger = Command::new("logger");
+        logger.uid([0, 12345, 23456][number % 3]).arg("--socket");
+        logger.arg(node.journald.syslog());
+        let line = format!("number {number}");
+        assert!(logger.arg(line).status().unwrap().success());
+    }
+    node.read_up_to("number 59");
+    let (stored, counts, _journald) = node.end();
+    assert_eq!(numbers(&stored), list(0..60));
+    assert_eq!((counts.gaps, counts.lost), (0, 0));
+    let uids: BTreeSet<_> = stored.iter().map(|one| &*one.metadata["_UID"]).collect();
+    assert_eq!(uids, BTreeSet::from(["0", "12345", "23456"]));
 }
 
 #[test]

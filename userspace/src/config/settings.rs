@@ -315,7 +315,7 @@ settings! {
         /// cut off, and the line says how much.
         line_size: u64 = r#""256KiB""# by read_push::bytes::<1024, { fields::BODY as u64 }>,
         /// How long a line waits for others at most before it is in the spool,
-        /// 10ms to 1m. Each batch costs two waits for the disk.
+        /// 10ms to 1m. Each batch waits for the disk three times.
         batch_age: Duration = r#""1s""# by read_push::time::<10, 60_000>,
         /// Built-in rules of redaction that are turned off: "private_key",
         /// "wireguard", "authorization", "token", "aws", "url_password" or
