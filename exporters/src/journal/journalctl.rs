@@ -32,7 +32,7 @@ pub(super) struct Journalctl {
 
 /// Where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum Begin {
     /// With the oldest entry.
     Oldest,
     /// With the first entry of this boot, and only those.
@@ -62,20 +62,20 @@ pub(super) enum Error {
 
 impl Journalctl {
     /// Follows the journal.
-    pub(super) fn follow(&self, from: &From) -> Result<Following, Error> {
+    pub(super) fn follow(&self, from: &Begin) -> Result<Following, Error> {
         let mut command = self.command(&output_fields());
         command.args(["--follow", "--no-tail"]);
         match from {
-            From::Oldest => {}
-            From::Boot => {
+            Begin::Oldest => {}
+            Begin::Boot => {
                 let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
                 let boot = boot?.trim().replace('-', "");
                 command.arg(format!("_BOOT_ID={boot}"));
             }
-            From::Cursor(cursor) => {
+            Begin::Cursor(cursor) => {
                 command.arg(format!("--cursor={}", cursor.as_str()));
             }
-            From::Time(us) => {
+            Begin::Time(us) => {
                 let (seconds, us) = (us / 1_000_000, us % 1_000_000);
                 command.arg(format!("--since=@{seconds}.{us:06}"));
             }

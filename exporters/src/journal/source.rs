@@ -19,7 +19,7 @@ use super::{
     export::Parser,
     fields::CURSOR,
     filter,
-    journalctl::{Error, Following, From, Journalctl},
+    journalctl::{Begin, Error, Following, Journalctl},
     own::Own,
     rate, redact,
     stage::Stage,
@@ -217,11 +217,11 @@ impl Source {
     }
 
     /// Where journalctl is to begin.
-    async fn begin(&mut self) -> Result<From, Error> {
+    async fn begin(&mut self) -> Result<Begin, Error> {
         let Some(last) = self.trail.last() else {
             return match self.since {
-                Since::Oldest => Ok(From::Oldest),
-                Since::Boot => Ok(From::Boot),
+                Since::Oldest => Ok(Begin::Oldest),
+                Since::Boot => Ok(Begin::Boot),
                 Since::Now => self.begin_now().await,
             };
         };
@@ -232,23 +232,24 @@ impl Source {
         match last.time_us() {
             Some(us) if !near => {
                 self.trail.lose();
-                Ok(From::Time(us))
+                Ok(Begin::Time(us))
             }
-            _ => Ok(From::Cursor(last.clone())),
+            _ => Ok(Begin::Cursor(last.clone())),
         }
     }
 
     /// A place before what comes from now on, which is kept at once: lines that
     /// come before the first batch are not missed by a restart.
-    async fn begin_now(&mut self) -> Result<From, Error> {
+    async fn begin_now(&mut self) -> Result<Begin, Error> {
         let (from, place) = match self.journalctl.newest().await? {
             Some(cursor) => {
                 self.trail.behind(cursor.clone());
-                (From::Cursor(cursor.clone()), Place::Behind(cursor))
+                (Begin::Cursor(cursor.clone()), Place::Behind(cursor))
             }
             None => {
+                tracing::warn!("journalctl shows no entry: is the journal where it looks for it?");
                 self.since = Since::Oldest;
-                (From::Oldest, Place::Oldest)
+                (Begin::Oldest, Place::Oldest)
             }
         };
         self.depot.place(place);
