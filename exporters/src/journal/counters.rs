@@ -62,7 +62,7 @@ pub struct Counts {
     pub last_time_ns: u64,
     /// journalctl runs.
     pub reading: bool,
-    /// There may be more to read, or what was read is not yet taken.
+    /// Something that was read is not in the spool.
     pub behind: bool,
 }
 
@@ -97,8 +97,8 @@ impl Counts {
         self.shipped + self.own + self.filtered + self.rate_limited + self.unreadable
     }
 
-    /// How old the last line is while there may be more, in seconds: how far
-    /// behind reading is. 0 when all is read and taken.
+    /// How old the last line is while something that was read is not in the
+    /// spool, in seconds; else 0.
     pub fn lag_seconds(&self, now_ns: u64) -> f64 {
         if !self.behind || self.last_time_ns == 0 {
             return 0.0;

@@ -270,6 +270,7 @@ impl Source {
                 }
                 let added = self.stage.take(entry, &mut self.depot.batch.parcel);
                 self.depot.batch.took(added);
+                self.counters.behind.store(true, Relaxed);
             }
             if self.depot.batch.is_full() {
                 self.depot.commit(&mut self.stage, &self.trail).await;
@@ -277,9 +278,6 @@ impl Source {
         }
         let resyncs = self.parser.resyncs - resyncs;
         self.counters.resyncs.fetch_add(resyncs, Relaxed);
-        self.counters
-            .behind
-            .store(!self.depot.batch.is_empty(), Relaxed);
     }
 }
 

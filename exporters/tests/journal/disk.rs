@@ -34,10 +34,12 @@ fn a_full_disk_holds_lines_back_and_loses_none() {
     assert!(reading.counts().behind);
     let shipped = reading.counts().shipped;
     assert!((1..2000).contains(&shipped), "{shipped}");
-    // If it were killed now: what is not in the spool is behind the place.
+    // If it were killed now: what is not in the spool is behind the place, and
+    // more if the disk did not take the last place.
     let place = fs::read_to_string(mount.0.join("journal.cursor")).unwrap();
     let (cursor, _checksum) = place.split_once(' ').unwrap();
-    assert_eq!(journald.behind(cursor), journald.entries() - shipped);
+    let missing = journald.entries() - shipped;
+    assert!(journald.behind(cursor) >= missing, "{place} {missing}");
     fs::remove_file(filler).unwrap();
     wait_for("all lines", || {
         reading.counts().read() >= journald.entries() && !reading.counts().behind
