@@ -1,10 +1,11 @@
 //! What a line of the journal costs on its way into the spool: CPU time of the
-//! thread that reads, and of journalctl before it. All of a journal is read at
-//! once, so that waiting for more costs nothing.
+//! thread that reads, and of journalctl before it, one line of JSON for each
+//! way. All of a journal is read at once, so that waiting for more costs nothing.
 
 use std::{
     fmt::Write as _,
     fs,
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,6 +16,7 @@ use kldtrace_exporters::{
     push::Lane,
     spool::{self, Spool},
 };
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 const LINES: u64 = 200_000;
@@ -28,15 +30,12 @@ fn main() {
         return;
     }
     write(journal.path());
-    for (name, off) in [
-        ("all built-in rules", false),
-        ("no rule of redaction", true),
-    ] {
-        measure(name, off, journal.path());
+    for redaction in [true, false] {
+        println!("{}", measure(redaction, journal.path()));
     }
 }
 
-fn measure(name: &str, off: bool, journal: &std::path::Path) {
+fn measure(redaction: bool, journal: &Path) -> Value {
     let folder = tempfile::tempdir().expect("a directory");
     let wanted = spool::Settings {
         directory: folder.path().to_owned(),
@@ -44,7 +43,7 @@ fn measure(name: &str, off: bool, journal: &std::path::Path) {
         sync: Some(Duration::from_secs(1)),
     };
     let (spool, _readers) = Spool::open(wanted, &[("loki", &[Lane::Journal])]).expect("a spool");
-    let off = redact::names().filter(|_| off).map(str::to_owned);
+    let off = redact::names().filter(|_| !redaction).map(str::to_owned);
     let settings = Settings {
         program: "journalctl".into(),
         directory: Some(journal.to_owned()),
@@ -83,18 +82,18 @@ fn measure(name: &str, off: bool, journal: &std::path::Path) {
     runtime.block_on(source.run(stopped));
     let after = [libc::RUSAGE_THREAD, libc::RUSAGE_CHILDREN].map(cpu);
     let each = |at: usize| after[at].saturating_sub(before[at]).as_secs_f64() * 1e6 / LINES as f64;
-    println!(
-        "{name}: {LINES} lines in {:.1} s; {:.2} us a line here, {:.2} us in journalctl; {} bytes \
-         a line in the spool",
-        start.elapsed().as_secs_f64(),
-        each(0),
-        each(1),
-        spool.statistics().bytes / LINES,
-    );
+    json!({
+        "redaction": redaction,
+        "lines": LINES,
+        "seconds": start.elapsed().as_secs_f64(),
+        "us_a_line": each(0),
+        "journalctl_us_a_line": each(1),
+        "spool_bytes_a_line": spool.statistics().bytes / LINES,
+    })
 }
 
 /// A journal of lines as a server has them.
-fn write(folder: &std::path::Path) {
+fn write(folder: &Path) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| now.as_micros() as u64);
     let mut text = String::new();

@@ -9,7 +9,6 @@ mod counters;
 mod deliver;
 pub mod http;
 mod told;
-mod trouble;
 
 use std::{future::Future, time::Duration};
 
@@ -19,7 +18,7 @@ pub use self::{
     backoff::Backoff,
     counters::{Counters, Counts},
     deliver::{Delivery, Settings},
-    trouble::Trouble,
+    told::Trouble,
 };
 
 /// One entry of the spool, in the order in which they were spooled.

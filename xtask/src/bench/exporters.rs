@@ -56,6 +56,21 @@ pub fn push(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
+/// A line of the journal on its way into the spool.
+pub fn journal(bench: &Bench) -> Result<Vec<Row>> {
+    let rounds = rounds(bench, "journal")?;
+    let of = |redaction: bool, name: &str| {
+        let wanted = [("redaction", redaction.into())];
+        numbers(&rounds, &wanted, name)
+    };
+    let row = |side, values| Row::new("line of the journal, CPU time", side, "us", values);
+    Ok(vec![
+        row("kldtrace", of(true, "us_a_line")?),
+        row("without redaction", of(false, "us_a_line")?),
+        row("journalctl", of(true, "journalctl_us_a_line")?),
+    ])
+}
+
 /// Bodies of scrapes by their number of series.
 pub fn bodies(bench: &Bench) -> Result<Vec<Row>> {
     let rounds = rounds(bench, "scrape")?;

@@ -72,6 +72,8 @@ enum Name {
     Bodies,
     /// What 20,000 events a second cost on their way to Loki.
     Push,
+    /// What a line of the journal costs on its way into the spool.
+    Journal,
 }
 
 /// What every measurement needs.
@@ -166,5 +168,6 @@ fn measure(bench: &Bench, name: Name) -> Result<Vec<Row>> {
         Name::Scrape => scrape::measure(bench).context("scrape"),
         Name::Bodies => exporters::bodies(bench).context("bodies of scrapes"),
         Name::Push => exporters::push(bench).context("push"),
+        Name::Journal => exporters::journal(bench).context("journal"),
     }
 }
