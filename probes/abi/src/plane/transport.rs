@@ -7,13 +7,13 @@ use super::{
 
 /// Protocol numbers: IANA, protocol-numbers.
 pub(super) const TCP: u8 = 6;
-const ICMP: u8 = 1;
+pub(super) const ICMP: u8 = 1;
 const IGMP: u8 = 2;
-const UDP: u8 = 17;
+pub(super) const UDP: u8 = 17;
 const GRE: u8 = 47;
 const ESP: u8 = 50;
 const AH: u8 = 51;
-const ICMPV6: u8 = 58;
+pub(super) const ICMPV6: u8 = 58;
 
 /// Reads the header of `facts.protocol`, at `at` with `left` bytes. VXLAN is
 /// UDP by its port; what it carries is not looked at.

@@ -1,0 +1,120 @@
+//! Flows that are known: by them return traffic passes without a rule, and
+//! packets that a rule has let pass do so again at once.
+//!
+//! Packets that *leave* make flows, so no flood from outside fills the table.
+//! A flow is the node's own if the node (or whom it routes for) began it, and
+//! outlives the policy. Otherwise it is a rule's, and ends with the policy's
+//! generation: then the rules are asked again.
+
+use super::{
+    facts::{Facts, Family, Fragment},
+    transport::{ICMP, ICMPV6, TCP, UDP},
+};
+
+/// A flow, seen from this node. 40 bytes without padding.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct FlowKey {
+    /// The other side's address.
+    pub remote: [u8; 16],
+    /// The address on this side.
+    pub local: [u8; 16],
+    /// The other side's port.
+    pub remote_port: u16,
+    /// The port on this side. Of ICMP the type that arrives.
+    pub local_port: u16,
+    /// The protocol.
+    pub protocol: u8,
+    /// The plane.
+    pub plane: u8,
+    /// 0.
+    pub unused: [u8; 2],
+}
+
+impl FlowKey {
+    /// Of a packet that arrives; `None`: such packets belong to no flow.
+    #[inline(always)]
+    pub fn arriving(facts: &Facts, plane: u8) -> Option<Self> {
+        if matches!(facts.fragment, Fragment::Later) {
+            return None;
+        }
+        let local_port = match (facts.protocol, facts.family) {
+            (ICMP, Family::V4) | (ICMPV6, Family::V6) => {
+                if !is_answer(facts.protocol, facts.icmp_type) {
+                    return None;
+                }
+                u16::from(facts.icmp_type)
+            }
+            _ => facts.destination_port,
+        };
+        Some(Self {
+            remote: facts.source,
+            local: facts.destination,
+            remote_port: facts.source_port,
+            local_port,
+            protocol: facts.protocol,
+            plane,
+            unused: [0; 2],
+        })
+    }
+}
+
+/// Whether an ICMP type answers a question: RFC 792 and RFC 4443.
+#[inline(always)]
+const fn is_answer(protocol: u8, kind: u8) -> bool {
+    matches!((protocol, kind), (ICMP, 0 | 14) | (ICMPV6, 129))
+}
+
+/// What is known of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow {
+    /// When it was last seen, by `CLOCK_MONOTONIC` in nanoseconds.
+    pub seen: u64,
+    /// The generation of the policy whose rule it is; 0: the node's own.
+    pub generation: u32,
+    /// The rule; 0 with a generation: that policy would drop it.
+    pub rule: u32,
+}
+
+/// How often the time of a flow is written: at most once in this, as all CPUs
+/// share it. Nanoseconds.
+const FRESH: u64 = 1_000_000_000;
+
+impl Flow {
+    /// Whether it lets a packet that arrives pass, by itself.
+    #[inline(always)]
+    pub const fn admits(&self, protocol: u8, generation: u32, now: u64) -> bool {
+        let current = self.generation == generation && self.rule != 0;
+        (self.generation == 0 || current) && now.saturating_sub(self.seen) < idle(protocol)
+    }
+
+    /// Notes that it was seen.
+    #[inline(always)]
+    pub fn see(&mut self, now: u64) {
+        if now.saturating_sub(self.seen) >= FRESH {
+            self.seen = now;
+        }
+    }
+}
+
+/// How long a flow without packets is known, in nanoseconds: the defaults of
+/// nf_conntrack (net/netfilter/nf_conntrack_proto_*.c).
+#[inline(always)]
+const fn idle(protocol: u8) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    match protocol {
+        TCP => 5 * 24 * 3600 * SECOND,
+        UDP => 120 * SECOND,
+        ICMP | ICMPV6 => 30 * SECOND,
+        _ => 600 * SECOND,
+    }
+}
+
+/// A SYN begins a connection: it belongs to none (RFC 9293, 3.5).
+#[inline(always)]
+pub const fn begins(facts: &Facts) -> bool {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    facts.protocol == TCP && facts.tcp_flags & (SYN | ACK) == SYN
+}

@@ -1,0 +1,87 @@
+//! Rates by source: one number a source, by the generic cell rate algorithm
+//! (ITU-T I.371, annex A), which does what a token bucket does and needs no
+//! refilling.
+
+use super::image::PLANES;
+
+/// How many packets may come.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rate {
+    /// Nanoseconds from one packet to the next in the long run; 0: no limit.
+    pub interval: u64,
+    /// Nanoseconds that packets may be early together: the burst, less one,
+    /// times the interval.
+    pub early: u64,
+}
+
+impl Rate {
+    /// Whether there is a limit.
+    #[inline(always)]
+    pub const fn limits(self) -> bool {
+        self.interval != 0
+    }
+}
+
+/// What a bucket is of.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct BucketKey {
+    /// The source: of IPv4 all of the address, of IPv6 its first 64 bits, as
+    /// one host has as many addresses there as it likes.
+    pub source: [u8; 16],
+    /// The plane, or [`PLANES`] + 1 and more: the counter of a rule.
+    pub of: u64,
+}
+
+impl BucketKey {
+    /// The key for a plane's own rate.
+    #[inline(always)]
+    pub const fn plane(source: [u8; 16], v4: bool, plane: u8) -> Self {
+        Self {
+            source: prefix(source, v4),
+            of: plane as u64,
+        }
+    }
+
+    /// The key for a rule's rate: by its counter, which stays the rule's own
+    /// when a policy is replaced.
+    #[inline(always)]
+    pub const fn rule(source: [u8; 16], v4: bool, counter: u32) -> Self {
+        Self {
+            source: prefix(source, v4),
+            of: PLANES as u64 + 1 + counter as u64,
+        }
+    }
+}
+
+#[inline(always)]
+const fn prefix(source: [u8; 16], v4: bool) -> [u8; 16] {
+    if v4 {
+        return source;
+    }
+    (u128::from_be_bytes(source) >> 64 << 64).to_be_bytes()
+}
+
+/// What a source has used.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bucket {
+    /// When its next packet is due, by `CLOCK_MONOTONIC` in nanoseconds.
+    pub due: u64,
+}
+
+impl Bucket {
+    /// Takes a packet, if the rate allows it. Two CPUs that take at once may
+    /// take one for two: the error is one packet, in the sender's favour.
+    #[inline(always)]
+    pub fn take(&mut self, rate: Rate, now: u64) -> bool {
+        let due = self.due;
+        if due > now.saturating_add(rate.early) {
+            return false;
+        }
+        let from = if due > now { due } else { now };
+        self.due = from.saturating_add(rate.interval);
+        true
+    }
+}

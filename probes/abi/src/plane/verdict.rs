@@ -1,0 +1,337 @@
+//! What becomes of a packet.
+
+use super::{
+    address::{self, Address},
+    facts::{Facts, Family, Fragment, Malformed},
+    flow::{self, Flow, FlowKey},
+    image::{self, Cell, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, Plane, Rule, WHOLE_ONLY},
+    rate::{Bucket, BucketKey},
+    service::{self, Always},
+    table::{self, Classes},
+};
+
+/// What a verdict is made from: an image, and what outlives it. In the kernel
+/// these are BPF maps.
+pub trait Tables {
+    /// A cell of the image; `None` behind its end.
+    fn cell(&self, number: u32) -> Option<&Cell>;
+    /// A flow that is known.
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
+    /// A source's bucket, made if it is new; `None` where there is no memory
+    /// for it, and then the rate does not hold.
+    fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket>;
+    /// Now, by `CLOCK_MONOTONIC` in nanoseconds. Ticks of some milliseconds
+    /// will do for flows, not for rates.
+    fn now(&self) -> u64;
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Action {
+    /// It passes.
+    Pass = 0,
+    /// It is dropped.
+    Drop = 1,
+    /// It passes, as the plane's mode is `audit`, and would be dropped.
+    WouldDrop = 2,
+}
+
+/// Why.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Reason {
+    /// No rule matched.
+    Default = 0,
+    /// A rule matched.
+    Rule = 1,
+    /// A rule of the management floor matched.
+    Floor = 2,
+    /// It belongs to a flow that is known.
+    Established = 3,
+    /// It is of a kind that always passes.
+    Always = 4,
+    /// It is malformed.
+    Malformed = 5,
+    /// It is neither IP nor ARP.
+    NotIp = 6,
+    /// It is a part of a datagram, of which the plane takes none.
+    Fragment = 7,
+    /// Its source is on a block list.
+    Blocked = 8,
+    /// It goes from one plane to another without a rule for these two.
+    Cross = 9,
+    /// Its source sends too many.
+    Rate = 10,
+    /// There is no such plane in the policy.
+    NoPlane = 11,
+    /// The image is damaged.
+    Image = 12,
+}
+
+impl Reason {
+    /// All reasons, in order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::Default,
+        Self::Rule,
+        Self::Floor,
+        Self::Established,
+        Self::Always,
+        Self::Malformed,
+        Self::NotIp,
+        Self::Fragment,
+        Self::Blocked,
+        Self::Cross,
+        Self::Rate,
+        Self::NoPlane,
+        Self::Image,
+    ];
+
+    /// The value of the label `reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Rule => "rule",
+            Self::Floor => "floor",
+            Self::Established => "established",
+            Self::Always => "always",
+            Self::Malformed => "malformed",
+            Self::NotIp => "not_ip",
+            Self::Fragment => "fragment",
+            Self::Blocked => "blocked",
+            Self::Cross => "cross",
+            Self::Rate => "rate",
+            Self::NoPlane => "no_plane",
+            Self::Image => "image",
+        }
+    }
+
+    /// That of a rule, by its number.
+    #[inline(always)]
+    const fn of_rule(number: u8) -> Self {
+        match number {
+            0 => Self::Default,
+            2 => Self::Floor,
+            8 => Self::Blocked,
+            _ => Self::Rule,
+        }
+    }
+}
+
+/// A verdict, and where it comes from. 8 bytes without padding.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Outcome {
+    /// What becomes of the packet.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// More about the reason: the [`Malformed`] or [`Always`] that it is.
+    pub detail: u8,
+    /// 0.
+    pub unused: u8,
+    /// The rule, by its number in the policy; 0: none.
+    pub rule: u32,
+}
+
+impl Outcome {
+    #[inline(always)]
+    const fn new(action: Action, reason: Reason) -> Self {
+        Self {
+            action,
+            reason,
+            detail: 0,
+            unused: 0,
+            rule: 0,
+        }
+    }
+
+    #[inline(always)]
+    const fn pass(reason: Reason) -> Self {
+        Self::new(Action::Pass, reason)
+    }
+
+    #[inline(always)]
+    const fn drop(reason: Reason) -> Self {
+        Self::new(Action::Drop, reason)
+    }
+
+    #[inline(always)]
+    const fn detail(mut self, detail: u8) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    #[inline(always)]
+    const fn by(mut self, rule: u32) -> Self {
+        self.rule = rule;
+        self
+    }
+}
+
+/// What becomes of a packet that arrives on a plane.
+///
+/// A plane that the policy does not have drops nothing: its interface is not
+/// meant to be filtered. A damaged image drops.
+#[inline(always)]
+pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
+    let Some((header, plane)) = policy(tables, number) else {
+        return Outcome::drop(Reason::Image);
+    };
+    if plane.own == 0 {
+        return Outcome::pass(Reason::NoPlane);
+    }
+    let mut outcome =
+        verdict(tables, &header, &plane, number, facts).unwrap_or(Outcome::drop(Reason::Image));
+    if matches!(outcome.action, Action::Drop) && plane.flags & ENFORCE == 0 {
+        outcome.action = Action::WouldDrop;
+    }
+    outcome
+}
+
+#[inline(always)]
+fn policy<K: Tables>(tables: &K, number: u8) -> Option<(Header, Plane)> {
+    let header = *tables.cell(0)?.at(0);
+    let plane = *tables.cell(u32::from(number & 15))?.at(0);
+    (number != 0).then_some((header, plane))
+}
+
+#[inline(always)]
+fn verdict<K: Tables>(
+    tables: &mut K,
+    header: &Header,
+    plane: &Plane,
+    number: u8,
+    facts: &Facts,
+) -> Option<Outcome> {
+    if facts.malformed as u8 != Malformed::No as u8 {
+        return Some(Outcome::drop(Reason::Malformed).detail(facts.malformed as u8));
+    }
+    match facts.family {
+        Family::V4 | Family::V6 => {}
+        Family::Arp if plane.always & Always::Neighbours as u8 != 0 => {
+            return Some(Outcome::pass(Reason::Always).detail(Always::Neighbours as u8));
+        }
+        Family::Other if plane.flags & OTHER_FRAMES != 0 => {
+            return Some(Outcome::pass(Reason::NotIp));
+        }
+        _ => return Some(Outcome::drop(Reason::NotIp)),
+    }
+    if plane.flags & WHOLE_ONLY != 0 && !matches!(facts.fragment, Fragment::Whole) {
+        return Some(Outcome::drop(Reason::Fragment));
+    }
+    if let Some(rule) = known(tables, header, number, facts) {
+        return Some(Outcome::pass(Reason::Established).by(rule));
+    }
+    by_rules(tables, header, plane, number, facts)
+}
+
+/// The rule of the flow that a packet belongs to, if that lets it pass.
+#[inline(always)]
+fn known<K: Tables>(tables: &mut K, header: &Header, number: u8, facts: &Facts) -> Option<u32> {
+    if flow::begins(facts) {
+        return None;
+    }
+    let now = tables.now();
+    let key = FlowKey::arriving(facts, number)?;
+    let flow = tables.flow(&key)?;
+    if !flow.admits(facts.protocol, header.generation, now) {
+        return None;
+    }
+    flow.see(now);
+    Some(flow.rule)
+}
+
+/// The verdict on a first packet.
+#[inline(always)]
+fn by_rules<K: Tables>(
+    tables: &mut K,
+    header: &Header,
+    plane: &Plane,
+    number: u8,
+    facts: &Facts,
+) -> Option<Outcome> {
+    let service = service::find(tables, header, facts)?;
+    let always = service.always() & plane.always;
+    if always != 0 {
+        return Some(Outcome::pass(Reason::Always).detail(always));
+    }
+    let v4 = matches!(facts.family, Family::V4);
+    let family = u32::from(!v4);
+    let source = address::find(tables, header, family, Address::new(&facts.source, v4))?;
+    if source.listed() {
+        let listed: Listed = *tables
+            .cell(header.classes.wrapping_add(source.class()))?
+            .at(0);
+        let rule = listed.rules[usize::from(number & 15)];
+        if rule != 0 {
+            return Some(Outcome::drop(Reason::Blocked).by(rule));
+        }
+    }
+    let there = Address::new(&facts.destination, v4);
+    let destination = address::find(tables, header, 2 + family, there)?;
+    let domain = domain_of(plane, number, source.plane(), destination.plane());
+    if domain == 0 {
+        return Some(Outcome::drop(Reason::Cross));
+    }
+    if over(tables, plane.rate, || {
+        BucketKey::plane(facts.source, v4, number)
+    }) {
+        return Some(Outcome::drop(Reason::Rate));
+    }
+    let rules: Domain = *tables
+        .cell(header.domains.wrapping_add(u32::from(domain)))?
+        .at(0);
+    let classes = Classes {
+        domain,
+        source: source.class(),
+        destination: destination.class(),
+        service: service.class(),
+        protocol: service.protocol(),
+    };
+    let first = table::first(tables, header, &rules, &classes)?;
+    let rule: Rule = image::item(tables, header.rules, first)?;
+    if over(tables, rule.rate, || {
+        BucketKey::rule(facts.source, v4, rule.counter)
+    }) {
+        return Some(Outcome::drop(Reason::Rate).by(first));
+    }
+    let action = if rule.pass == 0 {
+        Action::Drop
+    } else {
+        Action::Pass
+    };
+    Some(Outcome::new(action, Reason::of_rule(rule.reason)).by(first))
+}
+
+/// The rules that a packet on plane `number` is for, by the planes that its
+/// addresses belong to.
+#[inline(always)]
+const fn domain_of(plane: &Plane, number: u8, source: u8, destination: u8) -> u8 {
+    let source = if source == 0 { number } else { source };
+    let destination = if destination == 0 {
+        number
+    } else {
+        destination
+    };
+    if source == number && destination == number {
+        plane.own
+    } else if source == number {
+        plane.to[(destination & 15) as usize]
+    } else if destination == number {
+        plane.from[(source & 15) as usize]
+    } else {
+        0
+    }
+}
+
+#[inline(always)]
+fn over<K: Tables>(tables: &mut K, rate: super::Rate, key: impl FnOnce() -> BucketKey) -> bool {
+    if !rate.limits() {
+        return false;
+    }
+    let now = tables.now();
+    tables
+        .bucket(&key())
+        .is_some_and(|bucket| !bucket.take(rate, now))
+}
