@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fleet;
 pub mod kernel;
+pub mod planes;
 pub mod push;
 pub mod selection;
 pub mod signals;

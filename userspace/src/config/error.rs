@@ -25,7 +25,7 @@ struct Problem {
 
 impl ConfigError {
     /// A problem of the file as a whole.
-    pub(super) fn whole(origin: &str, message: String) -> Self {
+    pub(crate) fn whole(origin: &str, message: String) -> Self {
         let place = None;
         Self {
             origin: origin.to_owned(),
@@ -40,7 +40,7 @@ impl ConfigError {
     }
 
     /// Problems, each with the byte of `text` where it is.
-    pub(super) fn at(origin: &str, text: &str, mut found: Vec<(usize, String)>) -> Self {
+    pub(crate) fn at(origin: &str, text: &str, mut found: Vec<(usize, String)>) -> Self {
         found.sort_by_key(|(offset, _)| *offset);
         let more = found.len().saturating_sub(SHOWN);
         // Finding a place reads the text up to there: not for each of the

@@ -62,6 +62,41 @@ pub enum Malformed {
     MappedAddress = 11,
 }
 
+impl Malformed {
+    /// All of them but [`Self::No`], in order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Truncated,
+        Self::VlanStack,
+        Self::Version,
+        Self::HeaderLength,
+        Self::Length,
+        Self::Extensions,
+        Self::ExtensionOrder,
+        Self::SourceRoute,
+        Self::TinyFragment,
+        Self::OverlappingFragment,
+        Self::MappedAddress,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "",
+            Self::Truncated => "truncated",
+            Self::VlanStack => "vlan_stack",
+            Self::Version => "version",
+            Self::HeaderLength => "header_length",
+            Self::Length => "length",
+            Self::Extensions => "extensions",
+            Self::ExtensionOrder => "extension_order",
+            Self::SourceRoute => "source_route",
+            Self::TinyFragment => "tiny_fragment",
+            Self::OverlappingFragment => "overlapping_fragment",
+            Self::MappedAddress => "mapped_address",
+        }
+    }
+}
+
 /// A packet in 48 bytes, without padding: part of keys of maps.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -1,0 +1,210 @@
+//! Lays a plan out in cells ([`kldtrace_abi::plane::image`] has the layout).
+
+use kldtrace_abi::plane::{
+    Cell, Rate, Reason,
+    image::{
+        Content, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, PLANES, Plane, Rule, WHOLE_ONLY,
+    },
+};
+
+use super::{Plan, Source, TooLarge, table::Table, trie::Tries};
+use crate::planes::policy::{self, Policy};
+
+/// A policy as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The image.
+    pub cells: Vec<Cell>,
+    /// What its rules are: number `n` of a verdict is here at `n - 1`.
+    pub rules: Vec<Told>,
+}
+
+/// A rule as people know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The plane, or two as in `workload > storage`; with a block list the
+    /// plane that has it.
+    pub place: String,
+    /// Its name; of a default none, of a block list that of the set.
+    pub name: String,
+    /// Its line in the policy.
+    pub line: usize,
+    /// What it is.
+    pub reason: Reason,
+}
+
+impl Compiled {
+    /// What a verdict's rule is; `None`: the verdict has none.
+    pub fn rule(&self, number: u32) -> Option<&Told> {
+        self.rules
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+}
+
+/// Compiles a policy. `generation` tells it from others; not 0.
+///
+/// # Errors
+/// For a policy whose rules overlap in more ways than an image can hold.
+pub fn image(policy: &Policy, generation: u32) -> Result<Compiled, TooLarge> {
+    let source = Source::new(policy);
+    let plan = source.plan()?;
+    Ok(plan.image(generation))
+}
+
+/// Cells on their way.
+#[derive(Default)]
+struct Writer(Vec<Cell>);
+
+impl Writer {
+    /// The number of the next cell.
+    fn next(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    /// Adds items, and says where they begin.
+    fn items<T: Content>(&mut self, items: impl IntoIterator<Item = T>) -> u32 {
+        let first = self.next();
+        let each = (64 / size_of::<T>()) as u32;
+        for (place, item) in items.into_iter().enumerate() {
+            if (place as u32).is_multiple_of(each) {
+                self.0.push(Cell::default());
+            }
+            if let Some(cell) = self.0.last_mut() {
+                *cell.at_mut(place as u32) = item;
+            }
+        }
+        first
+    }
+}
+
+impl Plan<'_> {
+    /// Writes the image.
+    fn image(&self, generation: u32) -> Compiled {
+        let table = Table::new(&self.keys);
+        let mut tries = Tries::new();
+        for addresses in [&self.sources, &self.destinations] {
+            tries.add(addresses.family(false));
+            tries.add(addresses.family(true));
+        }
+        let mut cells = Writer(vec![Cell::default(); PLANES + 1]);
+        let header = Header {
+            generation,
+            domains: cells.items(std::iter::once(Domain::default()).chain(self.domain_cells())),
+            rules: cells.items(std::iter::once(Rule::default()).chain(self.rule_cells())),
+            classes: cells.items(self.listed_cells()),
+            services: cells.items(self.services.entries.iter().copied()),
+            roots: cells.items(tries.roots),
+            nodes: cells.items(tries.nodes),
+            leaves: cells.items(tries.leaves),
+            buckets: table.buckets.len() as u32,
+            seed: table.seed,
+            table: cells.items(table.buckets),
+            cells: cells.next(),
+            unused: [0; 3],
+        };
+        let mut cells = cells.0;
+        *cells[0].at_mut(0) = header;
+        for (number, plane) in self.policy.planes.iter().enumerate() {
+            *cells[number + 1].at_mut(0) = self.plane_cell(number, plane);
+        }
+        let rules = self.rules.iter().enumerate().map(|(place, rule)| Told {
+            place: self.place_name(place),
+            name: rule.name.to_owned(),
+            line: rule.line,
+            reason: rule.reason,
+        });
+        Compiled {
+            rules: rules.collect(),
+            cells,
+        }
+    }
+
+    /// Where a rule is, in words.
+    pub(super) fn place_name(&self, rule: usize) -> String {
+        let name = |plane: usize| self.policy.planes[plane].name.as_str();
+        let blocked = self
+            .blocks
+            .iter()
+            .find(|block| block.2 as usize == rule + 1);
+        if let Some((plane, ..)) = blocked {
+            return name(*plane).to_owned();
+        }
+        let place = self.domains[usize::from(self.rules[rule].domain) - 1];
+        if place.from == place.to {
+            return name(place.on).to_owned();
+        }
+        format!("{} > {}", name(place.from), name(place.to))
+    }
+
+    fn plane_cell(&self, number: usize, plane: &policy::Plane) -> Plane {
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        let mut cell = Plane {
+            flags: flag(plane.enforce, ENFORCE)
+                | flag(plane.whole_only, WHOLE_ONLY)
+                | flag(plane.other_frames, OTHER_FRAMES),
+            always: plane.always.iter().fold(0, |bits, one| bits | *one as u8),
+            rate: plane.rate,
+            ..Plane::default()
+        };
+        for (place, domain) in self.domains.iter().zip(1..) {
+            if place.on != number {
+                continue;
+            }
+            if place.from == place.to {
+                cell.own = domain;
+            } else if place.from == number {
+                cell.to[place.to + 1] = domain;
+            } else {
+                cell.from[place.from + 1] = domain;
+            }
+        }
+        cell
+    }
+
+    fn domain_cells(&self) -> impl Iterator<Item = Domain> {
+        self.forms.iter().zip(1_u8..).map(|(forms, domain)| {
+            let last = self.rules.iter().rposition(|rule| rule.domain == domain);
+            Domain {
+                forms: *forms,
+                default: last.map_or(0, |place| place as u32 + 1),
+                unused: [0; 14],
+            }
+        })
+    }
+
+    fn rule_cells(&self) -> impl Iterator<Item = Rule> {
+        self.rules.iter().zip(1..).map(|(placed, number)| Rule {
+            pass: placed.pass.into(),
+            reason: placed.reason as u8,
+            counter: number,
+            rate: placed.rule.map_or(Rate::default(), |rule| rule.rate),
+            ..Rule::default()
+        })
+    }
+
+    /// What is on block lists, by class; class 0 is on none.
+    fn listed_cells(&self) -> Vec<Listed> {
+        let mut cells = vec![Listed::default()];
+        let floor = self
+            .rules
+            .iter()
+            .position(|rule| rule.reason == Reason::Floor);
+        let floor_sources = floor.map(|place| self.classes(place)[0]);
+        let floor_plane = self.policy.floor.as_ref().map(|floor| floor.plane);
+        for (plane, selector, rule) in &self.blocks {
+            for class in &self.sources.covered[*selector] {
+                let class = *class as usize;
+                if cells.len() <= class {
+                    cells.resize(class + 1, Listed::default());
+                }
+                let spared = floor_plane == Some(*plane)
+                    && floor_sources.is_some_and(|spared| spared.contains(&(class as u32)));
+                let slot = &mut cells[class].rules[plane + 1];
+                if *slot == 0 && !spared {
+                    *slot = *rule;
+                }
+            }
+        }
+        cells
+    }
+}

@@ -1,0 +1,53 @@
+//! An image and what outlives it, in this process's own memory: what verdicts
+//! are explained and tested by.
+
+use std::collections::HashMap;
+
+use kldtrace_abi::plane::{Bucket, BucketKey, Cell, Facts, Flow, FlowKey, Outcome, Tables, judge};
+
+/// What the kernel's maps would hold.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// The image.
+    pub cells: Vec<Cell>,
+    /// Flows that are known.
+    pub flows: HashMap<FlowKey, Flow>,
+    /// What sources have used.
+    pub buckets: HashMap<BucketKey, Bucket>,
+    /// The time, in nanoseconds.
+    pub now: u64,
+}
+
+impl Host {
+    /// An image without flows, at a time long after boot.
+    pub fn new(cells: Vec<Cell>) -> Self {
+        Self {
+            cells,
+            now: 1_000_000_000_000,
+            ..Self::default()
+        }
+    }
+
+    /// What becomes of a packet that arrives on the plane of this number.
+    pub fn judge(&mut self, plane: u8, facts: &Facts) -> Outcome {
+        judge(self, plane, facts)
+    }
+}
+
+impl Tables for Host {
+    fn cell(&self, number: u32) -> Option<&Cell> {
+        self.cells.get(usize::try_from(number).ok()?)
+    }
+
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.flows.get_mut(key)
+    }
+
+    fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {
+        Some(self.buckets.entry(*key).or_default())
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+}

@@ -1,0 +1,12 @@
+//! Planes: what a node lets pass on which of its interfaces.
+//!
+//! A policy is one TOML file ([`read`]). It is checked ([`check`]) and compiled
+//! ([`compile`]) into one image that the kernel's programs judge packets by,
+//! with the code of [`kldtrace_abi::plane`].
+
+pub mod check;
+pub mod compile;
+pub mod explain;
+pub mod host;
+pub mod policy;
+pub mod read;

@@ -1,0 +1,10 @@
+//! The planes' filters: what a policy makes of packets, against a reference,
+//! against a corpus, and in the kernel.
+
+mod agree;
+mod example;
+mod hostile;
+mod large;
+mod packet;
+mod random;
+mod reference;
