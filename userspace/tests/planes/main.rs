@@ -2,6 +2,7 @@
 //! against a corpus, and in the kernel.
 
 mod agree;
+mod corpus;
 mod example;
 mod hostile;
 mod large;
