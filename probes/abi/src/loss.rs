@@ -57,11 +57,14 @@ pub enum Loss {
     /// A report of ZFS was not told as an event, as there were too many in
     /// that second. It is counted all the same.
     ZfsEvent = 19,
+    /// A dropped packet was not told as an event, as there were too many in
+    /// that second. It is counted all the same.
+    PlaneEvent = 20,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -82,6 +85,7 @@ impl Loss {
         Self::ZfsSync,
         Self::ZfsTask,
         Self::ZfsEvent,
+        Self::PlaneEvent,
     ];
 
     /// The value of the label `reason`.
@@ -107,6 +111,7 @@ impl Loss {
             Self::ZfsSync => "zfs_sync",
             Self::ZfsTask => "zfs_task",
             Self::ZfsEvent => "zfs_event",
+            Self::PlaneEvent => "plane_event",
         }
     }
 }

@@ -41,6 +41,13 @@ pub static WIREGUARD: ObjectFile = ObjectFile {
     module: Some("wireguard"),
 };
 
+/// The planes' filters.
+pub static PLANE: ObjectFile = ObjectFile {
+    name: "plane",
+    elf: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/plane")),
+    module: None,
+};
+
 const PREFIX: &str = "OFFSET___";
 
 /// A kernel field that a probe reads.

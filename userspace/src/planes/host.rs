@@ -50,4 +50,8 @@ impl Tables for Host {
     fn now(&self) -> u64 {
         self.now
     }
+
+    fn tick(&self) -> u64 {
+        self.now
+    }
 }

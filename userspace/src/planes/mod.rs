@@ -8,5 +8,6 @@ pub mod check;
 pub mod compile;
 pub mod explain;
 pub mod host;
+pub mod install;
 pub mod policy;
 pub mod read;

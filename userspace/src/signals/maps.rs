@@ -130,7 +130,7 @@ impl Sum for Block {
 /// Lets aya copy an ABI type out of a map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Plain<T>(pub(super) T);
+pub struct Plain<T>(pub(crate) T);
 
 // SAFETY: used below with the ABI's `repr(C)` structs of integers only, for
 // which every bit pattern is a value; they have no padding.

@@ -60,7 +60,7 @@ pub fn link(plane: &str) -> Link {
 }
 
 /// A verdict as the corpus writes it.
-pub fn written(outcome: &Outcome, compiled: &Compiled) -> String {
+pub fn written(outcome: Outcome, compiled: &Compiled) -> String {
     let mut text = match outcome.action {
         Action::Pass => "pass ",
         Action::Drop => "drop ",
@@ -96,7 +96,7 @@ fn the_corpus_gets_its_verdicts() {
     for case in &cases {
         let facts = parse(&case.bytes[..], case.link);
         let outcome = Host::new(compiled.cells.clone()).judge(case.plane, &facts);
-        let found = written(&outcome, &compiled);
+        let found = written(outcome, &compiled);
         if found != case.verdict {
             wrong.push(format!("{}: {found}, not {}", case.name, case.verdict));
         }

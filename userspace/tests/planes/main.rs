@@ -3,9 +3,12 @@
 
 mod agree;
 mod corpus;
+mod cost;
 mod example;
 mod hostile;
+mod kernel;
 mod large;
 mod packet;
 mod random;
 mod reference;
+mod run;

@@ -97,8 +97,9 @@ impl Malformed {
     }
 }
 
-/// A packet in 48 bytes, without padding: part of keys of maps.
-#[repr(C)]
+/// A packet in 48 bytes, without padding. Aligned, so that it is written in
+/// words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
     /// The source; of IPv4 in the form `::ffff:a.b.c.d`, so that one look-up

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A flow, seen from this node. 40 bytes without padding.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct FlowKey {
     /// The other side's address.

@@ -66,6 +66,7 @@
 //! two other planes has no domain.
 
 pub mod address;
+pub mod count;
 mod facts;
 pub mod flow;
 pub mod image;

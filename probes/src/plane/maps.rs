@@ -1,0 +1,82 @@
+//! The maps that a verdict is made from.
+
+use aya_ebpf::{
+    bindings::{BPF_F_INNER_MAP, BPF_F_RDONLY_PROG},
+    btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf},
+    helpers::bpf_ktime_get_coarse_ns,
+    macros::btf_map,
+};
+use kldtrace_abi::plane::{
+    Bucket, BucketKey, Cell, Flow, FlowKey, Tables,
+    count::{Count, Told},
+};
+
+use crate::kernel::now;
+
+/// An image: of any number of cells, never written by a program.
+pub type Image = Array<Cell, 1, { (BPF_F_INNER_MAP | BPF_F_RDONLY_PROG) as usize }>;
+
+/// The policy: one entry, whose update replaces all of it.
+#[btf_map]
+pub static PLANE_POLICY: ArrayOfMaps<Image, 1> = ArrayOfMaps::new();
+
+/// Flows that are known.
+#[btf_map]
+static PLANE_FLOWS: LruHashMap<FlowKey, Flow, 131_072> = LruHashMap::new();
+
+/// What sources have used of rates.
+#[btf_map]
+static PLANE_BUCKETS: LruHashMap<BucketKey, Bucket, 131_072> = LruHashMap::new();
+
+/// Packets and bytes ([`kldtrace_abi::plane::count`]); user space says how
+/// many rules there may be.
+#[btf_map]
+pub static PLANE_COUNTS: PerCpuArray<Count, 1> = PerCpuArray::new();
+
+/// Packets that are told of.
+#[btf_map]
+pub static PLANE_TOLD: RingBuf<Told, 262_144> = RingBuf::new();
+
+/// The maps of the kernel.
+pub struct Maps {
+    /// The policy as this packet sees it.
+    pub image: &'static Image,
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn cell(&self, number: u32) -> Option<&Cell> {
+        self.image.get(number)
+    }
+
+    #[inline(always)]
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        let flow = PLANE_FLOWS.get_ptr_mut(key)?;
+        // SAFETY: memory of the map, which all CPUs write in words. An entry
+        // that is replaced meanwhile is another flow, whose time is off by
+        // less than a tick.
+        Some(unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {
+        if PLANE_BUCKETS.get_ptr_mut(key).is_none() {
+            // Of two CPUs at once one is first: both find what it made.
+            let _ = PLANE_BUCKETS.insert(key, Bucket::default(), 0);
+        }
+        let bucket = PLANE_BUCKETS.get_ptr_mut(key)?;
+        // SAFETY: as above.
+        Some(unsafe { &mut *bucket })
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        now()
+    }
+
+    #[inline(always)]
+    fn tick(&self) -> u64 {
+        // SAFETY: the helper only reads a clock.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+}

@@ -1,0 +1,168 @@
+//! Policies in the kernel: images, and the programs that judge by them.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
+};
+use kldtrace_abi::plane::{
+    Cell, Flow, FlowKey, Link,
+    count::{Count, counters},
+};
+
+use crate::{kernel::object::PLANE, signals::maps::Plain};
+
+/// include/uapi/linux/bpf.h: `BPF_F_RDONLY_PROG` and `BPF_F_INNER_MAP`, as the
+/// template in the programs has them.
+const FLAGS: u32 = 1 << 7 | 1 << 12;
+
+/// An image in the kernel.
+pub type Image = Array<MapData, Plain<Cell>>;
+
+/// Writes an image into a map of its own. No program sees it yet.
+///
+/// # Errors
+/// What the kernel says, most likely that there is no memory.
+pub fn write(cells: &[Cell]) -> anyhow::Result<Image> {
+    let image = Image::create(u32::try_from(cells.len())?, FLAGS).context("no map for a policy")?;
+    fill(image.map().fd().as_fd(), cells).context("cannot write a policy's image")?;
+    Ok(image)
+}
+
+/// include/uapi/linux/bpf.h: the part of `union bpf_attr` for batches.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    first: u64,
+    last: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// include/uapi/linux/bpf.h: `enum bpf_cmd`.
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+
+/// Writes all elements of an array by one system call: one for each would take
+/// longer than a large policy takes to compile.
+fn fill(map: BorrowedFd<'_>, cells: &[Cell]) -> anyhow::Result<()> {
+    let keys: Vec<u32> = (0..u32::try_from(cells.len())?).collect();
+    let mut batch = Batch {
+        keys: keys.as_ptr() as u64,
+        values: cells.as_ptr() as u64,
+        count: u32::try_from(cells.len())?,
+        map_fd: u32::try_from(map.as_raw_fd())?,
+        ..Batch::default()
+    };
+    // SAFETY: the kernel reads as many keys and values as `count` says, which
+    // live until it returns, and writes to `batch` only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_UPDATE_BATCH,
+            std::ptr::from_mut(&mut batch),
+            size_of::<Batch>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    anyhow::ensure!(
+        batch.count as usize == cells.len(),
+        "only {} cells",
+        batch.count
+    );
+    Ok(())
+}
+
+/// The programs of one interface, loaded and not attached.
+pub struct Programs {
+    /// aya's handle.
+    pub ebpf: Ebpf,
+    policy: ArrayOfMaps<MapData, Image>,
+    flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
+}
+
+impl Programs {
+    /// Loads the programs for an interface of the plane of this number, whose
+    /// packets begin with `link`. `rules` is the most that a policy may have;
+    /// `tell_all` tells of every packet and not only of drops.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn load(plane: u8, link: Link, rules: u32, tell_all: bool) -> anyhow::Result<Self> {
+        let mut loader = EbpfLoader::new();
+        let numbers = [
+            ("PLANE_NUMBER", u64::from(plane)),
+            ("PLANE_BARE", u64::from(link == Link::Bare)),
+            ("PLANE_TELL_ALL", u64::from(tell_all)),
+        ];
+        for (name, value) in &numbers {
+            loader.override_global(name, value, true);
+        }
+        loader.map_max_entries("PLANE_COUNTS", counters(rules));
+        let mut ebpf = loader.load(PLANE.elf).context("the planes' programs")?;
+        let policy = ebpf
+            .take_map("PLANE_POLICY")
+            .context("no map PLANE_POLICY")?;
+        let flows = ebpf.take_map("PLANE_FLOWS").context("no map PLANE_FLOWS")?;
+        Ok(Self {
+            policy: policy.try_into()?,
+            flows: flows.try_into()?,
+            ebpf,
+        })
+    }
+
+    /// Replaces the policy: every packet from here on is judged by this image,
+    /// and by nothing of the one before.
+    ///
+    /// # Errors
+    /// What the kernel says; then the policy is the one before.
+    pub fn swap(&mut self, image: &Image) -> anyhow::Result<()> {
+        Ok(self.policy.set(0, image, 0)?)
+    }
+
+    /// Makes a flow known, as if a packet of it had left.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remember(&mut self, key: &FlowKey, flow: Flow) -> anyhow::Result<()> {
+        Ok(self.flows.insert(Plain(*key), Plain(flow), 0)?)
+    }
+
+    /// Takes the counters.
+    ///
+    /// # Errors
+    /// When they were taken before.
+    pub fn counts(&mut self) -> anyhow::Result<Counts> {
+        let map = self.ebpf.take_map("PLANE_COUNTS");
+        let map = map.context("no map PLANE_COUNTS")?;
+        Ok(Counts(map.try_into()?))
+    }
+}
+
+/// What the programs have counted.
+pub struct Counts(PerCpuArray<MapData, Plain<Count>>);
+
+impl Counts {
+    /// One counter ([`kldtrace_abi::plane::count::counter`]), over all CPUs.
+    ///
+    /// # Errors
+    /// When there is no such counter.
+    pub fn read(&self, number: u32) -> Result<Count, MapError> {
+        let mut sum = Count::default();
+        for Plain(count) in &*self.0.get(&number, 0)? {
+            sum.packets += count.packets;
+            sum.bytes += count.bytes;
+        }
+        Ok(sum)
+    }
+}
