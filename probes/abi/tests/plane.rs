@@ -1,6 +1,6 @@
 //! The packet parser, on packets written by hand from the RFCs.
 
-use kldtrace_abi::plane::{Facts, Family, Fragment, Link, Malformed, parse};
+use kldtrace_abi::plane::{Address, Facts, Family, Fragment, Link, Malformed, parse};
 use proptest::prelude::*;
 
 const SOURCE: [u8; 4] = [10, 252, 0, 9];
@@ -67,8 +67,8 @@ fn tcp_is_read_behind_options_tags_and_extension_headers() {
         assert_eq!((facts.tcp_flags, facts.vlans), (2, vlans));
     }
     let facts = bare(&options);
-    assert_eq!(facts.source, Facts::mapped(SOURCE));
-    assert_eq!(facts.destination, Facts::mapped(DESTINATION));
+    assert_eq!(facts.source, Address::v4(SOURCE));
+    assert_eq!(facts.destination, Address::v4(DESTINATION));
     assert_eq!((facts.family, facts.length), (Family::V4, 80));
 }
 
@@ -106,7 +106,7 @@ fn each_malformed_packet_has_its_reason() {
     let mut short = v4(6, 0, &[], &tcp());
     short[0] = 0x44;
     let mut mapped = v6(6, &tcp());
-    mapped[8..24].copy_from_slice(&Facts::mapped(SOURCE));
+    mapped[8..20].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255]);
     let udp = |length: u8| v4(17, 0, &[], &[0, 1, 0, 2, 0, length, 0, 0]);
     let cases = [
         (chain(8), M::No),

@@ -76,20 +76,24 @@ proptest! {
 
 #[test]
 fn hosts_of_ipv6_share_a_bucket_with_their_network() {
-    let mut address = [0xfd; 16];
-    let one = BucketKey::plane(address, false, 3);
-    address[15] = 1;
-    assert_eq!(BucketKey::plane(address, false, 3), one);
-    assert_ne!(BucketKey::plane(address, true, 3), one);
-    assert_ne!(BucketKey::rule(address, false, 3), one);
-    address[7] = 1;
-    assert_ne!(BucketKey::plane(address, false, 3), one);
+    let of = |family, first, last| Facts {
+        source: Address(first, last),
+        family,
+        ..facts(6)
+    };
+    let host = of(Family::V6, 7, 8);
+    let one = BucketKey::plane(&host, 3);
+    assert_eq!(BucketKey::plane(&of(Family::V6, 7, 9), 3), one);
+    assert_ne!(BucketKey::plane(&of(Family::V4, 7, 8), 3), one);
+    assert_ne!(BucketKey::plane(&of(Family::V6, 8, 8), 3), one);
+    assert_ne!(BucketKey::plane(&host, 4), one);
+    assert_ne!(BucketKey::rule(&host, 3), one);
 }
 
 fn facts(protocol: u8) -> Facts {
     Facts {
-        source: Facts::mapped([10, 0, 0, 1]),
-        destination: Facts::mapped([10, 0, 0, 2]),
+        source: Address::v4([10, 0, 0, 1]),
+        destination: Address::v4([10, 0, 0, 2]),
         source_port: 4000,
         destination_port: 22,
         family: Family::V4,
@@ -219,12 +223,10 @@ fn services_have_places_of_their_own() {
 
 #[test]
 fn addresses_have_their_first_bit_on_top() {
-    let v4 = Address::new(&Facts::mapped([10, 1, 2, 3]), true);
+    let v4 = Address::v4([10, 1, 2, 3]);
     assert_eq!(v4, Address(0x0a01_0203_0000_0000, 0));
-    let v6 = Address::new(
-        &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-        false,
-    );
+    let v6 = Address::v6([1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14, 15, 16]);
+    assert!(!v6.is_mapped() && Address::v6([0; 8], [0, 0, 255, 255, 10, 0, 0, 1]).is_mapped());
     assert_eq!(v6, Address(0x0102_0304_0506_0708, 0x090a_0b0c_0d0e_0f10));
 }
 

@@ -3,20 +3,26 @@
 use aya_ebpf::programs::XdpContext;
 use kldtrace_abi::plane::Packet;
 
-/// Its first byte, and the one behind its last.
+/// Its first byte, the one behind its last, and how many they are.
 #[derive(Clone, Copy)]
 pub struct Frame {
     start: usize,
     end: usize,
+    length: usize,
 }
 
 impl Frame {
     /// A packet that arrives.
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
+        let (start, end) = (ctx.data(), ctx.data_end());
         Self {
-            start: ctx.data(),
-            end: ctx.data_end(),
+            start,
+            end,
+            // Else the compiler proves from a length in a header that a later
+            // comparison with the end cannot fail, and leaves it out; the
+            // verifier knows packets by those comparisons alone.
+            length: opaque(end - start),
         }
     }
 }
@@ -24,7 +30,7 @@ impl Frame {
 impl Packet for Frame {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.start
+        self.length
     }
 
     #[inline(always)]
@@ -33,7 +39,55 @@ impl Packet for Frame {
         if start + N > self.end {
             return None;
         }
-        // SAFETY: within the packet, as just compared; so the verifier.
-        Some(unsafe { core::ptr::read_unaligned(start as *const [u8; N]) })
+        let mut bytes = [0; N];
+        let mut done = 0;
+        // In words: a packet has no alignment that the compiler knows, and
+        // left alone it loads byte by byte.
+        while done < N {
+            // SAFETY: within the packet, as just compared; so the verifier.
+            done += unsafe { read(start + done, &mut bytes[done..]) };
+        }
+        Some(bytes)
+    }
+}
+
+/// A number that may be any, as far as the compiler knows.
+#[inline(always)]
+fn opaque(mut number: usize) -> usize {
+    // SAFETY: moves a register to itself. The kernel takes no two lines of the
+    // source at one instruction, so there must be one.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inlateout(reg) number, options(pure, nomem, nostack));
+    }
+    number
+}
+
+/// Reads as many bytes as fit, 8, 4, 2 or 1, and says how many.
+///
+/// # Safety
+/// There are as many bytes as `to` has.
+#[inline(always)]
+unsafe fn read(from: usize, to: &mut [u8]) -> usize {
+    macro_rules! word {
+        ($word:ty, $load:literal) => {{
+            let word: u64;
+            // SAFETY: reads so many bytes of the packet, and nothing else.
+            unsafe {
+                core::arch::asm!(
+                    $load,
+                    word = lateout(reg) word,
+                    from = in(reg) from,
+                    options(pure, readonly, nostack),
+                );
+            }
+            to[..size_of::<$word>()].copy_from_slice(&(word as $word).to_ne_bytes());
+            size_of::<$word>()
+        }};
+    }
+    match to.len() {
+        8.. => word!(u64, "{word} = *(u64 *)({from} + 0)"),
+        4.. => word!(u32, "{word} = *(u32 *)({from} + 0)"),
+        2.. => word!(u16, "{word} = *(u16 *)({from} + 0)"),
+        _ => word!(u8, "{word} = *(u8 *)({from} + 0)"),
     }
 }

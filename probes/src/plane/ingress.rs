@@ -2,16 +2,16 @@
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use kldtrace_abi::plane::{
-    Action, Facts, Link, Outcome,
+    Action, Facts, Link, Outcome, Packet as _, at_once, by_rules,
     count::{Told, counter},
-    judge, parse,
+    read,
 };
 
 use crate::{
     frame::Frame,
     kernel::{now, on, setting, settings},
-    maps::{Maps, PLANE_COUNTS, PLANE_POLICY},
-    tell::{tell, tells_all},
+    maps::{Image, Maps, PLANE_COUNTS, PLANE_POLICY},
+    tell::{is_due, tell, tells_all},
 };
 
 settings! {
@@ -34,12 +34,23 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     } else {
         Link::Ethernet
     };
-    let facts = parse(&frame, link);
+    let mut facts = Facts {
+        length: frame.length() as u32,
+        ..Facts::default()
+    };
+    parse(frame, link, &mut facts);
     let plane = setting(&PLANE_NUMBER) as u8;
     let mut maps = Maps { image };
-    let outcome = judge(&mut maps, plane, &facts);
+    let outcome = match at_once(&mut maps, plane, &facts) {
+        Some(outcome) => outcome,
+        None => {
+            let mut outcome = Outcome::default();
+            judge(image, plane, &facts, &mut outcome);
+            outcome
+        }
+    };
     count(plane, &facts, &outcome);
-    if !matches!(outcome.action, Action::Pass) || tells_all() {
+    if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due()) {
         tell(&Told {
             at: now(),
             facts,
@@ -59,6 +70,20 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn plane_empty(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Reads the packet. Out of line, as are the rules: inlined, the compiler
+/// follows each way through the parser on through the verdict in copies of the
+/// code, and the verifier has to look at all of them.
+#[inline(never)]
+fn parse(frame: Frame, link: Link, facts: &mut Facts) {
+    read(&frame, link, facts);
+}
+
+/// Asks the rules.
+#[inline(never)]
+fn judge(image: &'static Image, plane: u8, facts: &Facts, outcome: &mut Outcome) {
+    *outcome = by_rules(&mut Maps { image }, plane, facts);
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 //! counters are shared by their pins.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![allow(
     clippy::needless_pass_by_value,
     reason = "aya's macros hand the context over by value"

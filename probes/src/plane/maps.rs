@@ -76,7 +76,13 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn tick(&self) -> u64 {
-        // SAFETY: the helper only reads a clock.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        tick()
     }
+}
+
+/// Now as of the last tick, by `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub fn tick() -> u64 {
+    // SAFETY: the helper only reads a clock.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }

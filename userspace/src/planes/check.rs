@@ -11,7 +11,7 @@ use super::{
     compile::{self, Compiled, TCP, TooLarge},
     explain,
     host::Host,
-    policy::{Plane, Policy, Prefix, address_bytes},
+    policy::{self, Plane, Policy, Prefix},
 };
 use crate::words::matches;
 
@@ -189,8 +189,8 @@ fn cut(policy: &Policy, compiled: &Compiled, session: Session) -> Option<Finding
     let plane = plane_of(policy, whole(session.server))
         .or_else(|| plane_of(policy, whole(session.client)))?;
     let facts = Facts {
-        source: address_bytes(session.client.ip()),
-        destination: address_bytes(session.server.ip()),
+        source: policy::address(session.client.ip()),
+        destination: policy::address(session.server.ip()),
         length: 60,
         source_port: session.client.port(),
         destination_port: session.server.port(),

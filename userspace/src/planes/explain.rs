@@ -11,7 +11,7 @@ use kldtrace_abi::plane::{
 
 use super::{
     compile::{Compiled, ICMP, ICMPV6, TCP, UDP},
-    policy::address_bytes,
+    policy,
     read::value::{ICMP_TYPES, ICMPV6_TYPES, PROTOCOLS},
 };
 
@@ -42,8 +42,8 @@ pub fn packet(text: &str) -> Result<Facts, String> {
         return Err("the addresses are not of one family".to_owned());
     }
     let mut facts = Facts {
-        source: address_bytes(from),
-        destination: address_bytes(to),
+        source: policy::address(from),
+        destination: policy::address(to),
         length: 60,
         source_port: from_port.unwrap_or(0),
         destination_port: to_port.unwrap_or(0),

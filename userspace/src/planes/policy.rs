@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use kldtrace_abi::plane::{Facts, Rate, service::Always};
+use kldtrace_abi::plane::{Address, Rate, service::Always};
 
 /// Planes that a policy can have.
 pub const MAX_PLANES: usize = kldtrace_abi::plane::image::PLANES;
@@ -237,10 +237,8 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// An address in the form of [`Facts`].
-pub fn address_bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => Facts::mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
+/// An address as verdicts have it.
+pub fn address(address: IpAddr) -> Address {
+    let bits = Prefix::new(address, 128).bits;
+    Address((bits >> 64) as u64, bits as u64)
 }

@@ -31,6 +31,12 @@ fn load(plane: u8, link: Link) -> Loaded {
         .try_into()
         .unwrap();
     program.load().unwrap();
+    let info = program.info().unwrap();
+    println!(
+        "plane {plane}: {:?} instructions looked at by the verifier, {} bytes",
+        info.verified_instruction_count(),
+        info.size_jitted()
+    );
     let fd = program.fd().unwrap().try_clone().unwrap();
     Loaded {
         programs,

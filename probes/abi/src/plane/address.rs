@@ -22,20 +22,30 @@ pub const ROOT_CELLS: u32 = (1 << ROOT_BITS) / 16;
 /// Steps behind the root: (128 - [`ROOT_BITS`]) / [`STEP`].
 const STEPS: usize = 19;
 
-/// An address, its first bit on top: of IPv4 the top 32 bits of the first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// An address, its first bit on top: that of IPv4 is the top 32 bits of the
+/// first number.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Address(pub u64, pub u64);
 
 impl Address {
-    /// From the form of [`super::Facts::source`].
+    /// One of IPv4, in the order of the wire.
     #[inline(always)]
-    pub const fn new(bytes: &[u8; 16], v4: bool) -> Self {
-        let bits = u128::from_be_bytes(*bytes);
-        let low = bits as u64;
-        if v4 {
-            return Self(low << 32, 0);
-        }
-        Self((bits >> 64) as u64, low)
+    pub const fn v4(bytes: [u8; 4]) -> Self {
+        Self((u32::from_be_bytes(bytes) as u64) << 32, 0)
+    }
+
+    /// One of IPv6, in the order of the wire.
+    #[inline(always)]
+    pub const fn v6(first: [u8; 8], last: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(first), u64::from_be_bytes(last))
+    }
+
+    /// Whether it is `::ffff:0:0/96`, which stands for one of IPv4 (RFC 4291,
+    /// 2.5.5.2).
+    #[inline(always)]
+    pub const fn is_mapped(self) -> bool {
+        self.0 == 0 && self.1 >> 32 == 0xffff
     }
 
     /// The first bits as a number; at least 1 and at most 63 of them.

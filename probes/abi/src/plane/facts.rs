@@ -1,5 +1,7 @@
 //! What the parser finds in a packet.
 
+use super::address::Address;
+
 /// What a frame carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
@@ -97,16 +99,14 @@ impl Malformed {
     }
 }
 
-/// A packet in 48 bytes, without padding. Aligned, so that it is written in
-/// words.
-#[repr(C, align(8))]
+/// A packet in 48 bytes, without padding.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
-    /// The source; of IPv4 in the form `::ffff:a.b.c.d`, so that one look-up
-    /// serves both.
-    pub source: [u8; 16],
-    /// The destination, in the same form.
-    pub destination: [u8; 16],
+    /// The source.
+    pub source: Address,
+    /// The destination.
+    pub destination: Address,
     /// Bytes of the IP packet by its own header, or of the frame without IP.
     pub length: u32,
     /// Port of TCP or UDP; 0: none.
@@ -129,12 +129,4 @@ pub struct Facts {
     pub vlans: u8,
     /// What is wrong with it. The facts found up to there stand.
     pub malformed: Malformed,
-}
-
-impl Facts {
-    /// An IPv4 address in the form of [`Self::source`].
-    #[inline(always)]
-    pub const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-    }
 }

@@ -7,18 +7,19 @@
 //! generation: then the rules are asked again.
 
 use super::{
+    address::Address,
     facts::{Facts, Family, Fragment},
     transport::{ICMP, ICMPV6, TCP, UDP},
 };
 
 /// A flow, seen from this node. 40 bytes without padding.
-#[repr(C, align(8))]
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct FlowKey {
     /// The other side's address.
-    pub remote: [u8; 16],
+    pub remote: Address,
     /// The address on this side.
-    pub local: [u8; 16],
+    pub local: Address,
     /// The other side's port.
     pub remote_port: u16,
     /// The port on this side. Of ICMP the type that arrives.
@@ -27,8 +28,10 @@ pub struct FlowKey {
     pub protocol: u8,
     /// The plane.
     pub plane: u8,
+    /// The [`Family`].
+    pub family: u8,
     /// 0.
-    pub unused: [u8; 2],
+    pub unused: u8,
 }
 
 impl FlowKey {
@@ -54,7 +57,8 @@ impl FlowKey {
             local_port,
             protocol: facts.protocol,
             plane,
-            unused: [0; 2],
+            family: facts.family as u8,
+            unused: 0,
         })
     }
 }

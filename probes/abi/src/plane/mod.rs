@@ -81,6 +81,6 @@ pub use address::{Address, Leaf};
 pub use facts::{Facts, Family, Fragment, Malformed};
 pub use flow::{Flow, FlowKey};
 pub use image::Cell;
-pub use parse::{EXTENSIONS, Link, Packet, parse};
+pub use parse::{EXTENSIONS, Link, Packet, parse, read};
 pub use rate::{Bucket, BucketKey, Rate};
-pub use verdict::{Action, Outcome, Reason, Tables, judge};
+pub use verdict::{Action, Outcome, Reason, Tables, at_once, by_rules, judge};

@@ -1,6 +1,7 @@
 //! From bytes to facts: link and IP headers.
 
 use super::{
+    address::Address,
     facts::{Facts, Family, Fragment, Malformed},
     transport,
 };
@@ -45,10 +46,28 @@ pub fn parse<P: Packet + ?Sized>(packet: &P, link: Link) -> Facts {
         length: packet.length() as u32,
         ..Facts::default()
     };
-    if let Err(reason) = frame(packet, link, &mut facts) {
+    read(packet, link, &mut facts);
+    facts
+}
+
+/// The same into facts that have the length of the packet and nothing else.
+#[inline(always)]
+pub fn read<P: Packet + ?Sized>(packet: &P, link: Link, facts: &mut Facts) {
+    // One place for the transport's header, wherever IP has led to it: the
+    // code is there once.
+    let result = frame(packet, link, facts).and_then(|payload| match payload {
+        Some(payload) => transport::read(packet, payload.at, payload.left, facts),
+        None => Ok(()),
+    });
+    if let Err(reason) = result {
         facts.malformed = reason;
     }
-    facts
+}
+
+/// What IP carries, and where.
+struct Payload {
+    at: usize,
+    left: usize,
 }
 
 /// Loads, or says that the packet is too short.
@@ -61,50 +80,69 @@ pub(super) fn load<const N: usize, P: Packet + ?Sized>(
 }
 
 #[inline(always)]
-fn frame<P: Packet + ?Sized>(packet: &P, link: Link, facts: &mut Facts) -> Result<(), Malformed> {
-    if link == Link::Bare {
+fn frame<P: Packet + ?Sized>(
+    packet: &P,
+    link: Link,
+    facts: &mut Facts,
+) -> Result<Option<Payload>, Malformed> {
+    let (family, at) = match link {
+        Link::Ethernet => ethernet(packet, facts)?,
         // Two bytes: a comparison for one is of a form that verifiers learn
         // nothing from (kernel/bpf/verifier.c: find_good_pkt_pointers).
-        let [first, _] = load(packet, 0)?;
-        return match first >> 4 {
-            4 => v4(packet, 0, facts),
-            6 => v6(packet, 0, facts),
-            _ => Err(Malformed::Version),
-        };
+        Link::Bare => match load(packet, 0)? {
+            [0x40..=0x4f, _] => (Family::V4, 0),
+            [0x60..=0x6f, _] => (Family::V6, 0),
+            _ => return Err(Malformed::Version),
+        },
+    };
+    facts.family = family;
+    match family {
+        Family::V4 => v4(packet, at, facts),
+        Family::V6 => v6(packet, at, facts),
+        // Ethernet and IPv4: RFC 826.
+        Family::Arp => load::<28, P>(packet, at).map(|_| None),
+        Family::Other => Ok(None),
     }
-    let mut at = 12;
-    // 802.1Q and 802.1ad: two tags, and the type behind them.
+}
+
+/// What a frame of Ethernet carries, behind up to two VLAN tags (802.1Q and
+/// 802.1ad), and where.
+#[inline(always)]
+fn ethernet<P: Packet + ?Sized>(
+    packet: &P,
+    facts: &mut Facts,
+) -> Result<(Family, usize), Malformed> {
+    let mut at = 14;
     for tags in 0..3 {
-        let kind = u16::from_be_bytes(load(packet, at)?);
-        at += 2;
-        match kind {
+        let family = match u16::from_be_bytes(load(packet, at - 2)?) {
             0x8100 | 0x88a8 if tags == 2 => return Err(Malformed::VlanStack),
             0x8100 | 0x88a8 => {
                 facts.vlans = tags + 1;
-                at += 2;
+                at += 4;
+                continue;
             }
-            0x0800 => return v4(packet, at, facts),
-            0x86dd => return v6(packet, at, facts),
-            0x0806 => {
-                facts.family = Family::Arp;
-                // Ethernet and IPv4: RFC 826.
-                return load::<28, P>(packet, at).map(|_| ());
-            }
-            _ => return Ok(()),
-        }
+            0x0800 => Family::V4,
+            0x86dd => Family::V6,
+            0x0806 => Family::Arp,
+            _ => Family::Other,
+        };
+        return Ok((family, at));
     }
-    Ok(())
+    Ok((Family::Other, at))
 }
 
 #[inline(always)]
-fn v4<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<(), Malformed> {
-    facts.family = Family::V4;
+fn v4<P: Packet + ?Sized>(
+    packet: &P,
+    at: usize,
+    facts: &mut Facts,
+) -> Result<Option<Payload>, Malformed> {
     let header: [u8; 20] = load(packet, at)?;
     if header[0] >> 4 != 4 {
         return Err(Malformed::Version);
     }
-    facts.source = Facts::mapped([header[12], header[13], header[14], header[15]]);
-    facts.destination = Facts::mapped([header[16], header[17], header[18], header[19]]);
+    facts.source = Address::v4([header[12], header[13], header[14], header[15]]);
+    facts.destination = Address::v4([header[16], header[17], header[18], header[19]]);
     facts.protocol = header[9];
     let own = usize::from(header[0] & 15) * 4;
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -118,26 +156,31 @@ fn v4<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<()
     let field = u16::from_be_bytes([header[6], header[7]]);
     let payload = total - own;
     part(field & 0x1fff, field & 0x2000 != 0, payload, facts)?;
-    transport::read(packet, at + own, payload, facts)
+    Ok(Some(Payload {
+        at: at + own,
+        left: payload,
+    }))
 }
 
 #[inline(always)]
-fn v6<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<(), Malformed> {
-    facts.family = Family::V6;
+fn v6<P: Packet + ?Sized>(
+    packet: &P,
+    at: usize,
+    facts: &mut Facts,
+) -> Result<Option<Payload>, Malformed> {
     let head: [u8; 8] = load(packet, at)?;
     if head[0] >> 4 != 6 {
         return Err(Malformed::Version);
     }
-    facts.source = load(packet, at + 8)?;
-    facts.destination = load(packet, at + 24)?;
+    facts.source = Address::v6(load(packet, at + 8)?, load(packet, at + 16)?);
+    facts.destination = Address::v6(load(packet, at + 24)?, load(packet, at + 32)?);
     let mut left = usize::from(u16::from_be_bytes([head[4], head[5]]));
     facts.length = left as u32 + 40;
     facts.protocol = head[6];
     if at + 40 + left > packet.length() {
         return Err(Malformed::Length);
     }
-    let mapped = |address: &[u8; 16]| address[..12] == Facts::mapped([0; 4])[..12];
-    if mapped(&facts.source) || mapped(&facts.destination) {
+    if facts.source.is_mapped() || facts.destination.is_mapped() {
         return Err(Malformed::MappedAddress);
     }
     let mut at = at + 40;
@@ -146,7 +189,7 @@ fn v6<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<()
         // (51) is a protocol here, as it is for IPv4.
         let kind = facts.protocol;
         if !matches!(kind, 0 | 43 | 44 | 60 | 135 | 139 | 140) {
-            return transport::read(packet, at, left, facts);
+            return Ok(Some(Payload { at, left }));
         }
         if number == EXTENSIONS {
             break;
@@ -177,7 +220,7 @@ fn v6<P: Packet + ?Sized>(packet: &P, at: usize, facts: &mut Facts) -> Result<()
             let field = u16::from_be_bytes([header[2], header[3]]);
             part(field >> 3, field & 1 != 0, left, facts)?;
             if facts.fragment == Fragment::Later {
-                return Ok(());
+                return Ok(None);
             }
         }
     }

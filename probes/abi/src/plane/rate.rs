@@ -2,7 +2,7 @@
 //! (ITU-T I.371, annex A), which does what a token bucket does and needs no
 //! refilling.
 
-use super::image::PLANES;
+use super::{facts::Facts, image::PLANES};
 
 /// How many packets may come.
 #[repr(C)]
@@ -29,38 +29,33 @@ impl Rate {
 pub struct BucketKey {
     /// The source: of IPv4 all of the address, of IPv6 its first 64 bits, as
     /// one host has as many addresses there as it likes.
-    pub source: [u8; 16],
-    /// The plane, or [`PLANES`] + 1 and more: the counter of a rule.
+    pub source: u64,
+    /// Whose rate: a plane's number, or [`PLANES`] + 1 and more, the counter
+    /// of a rule; on top the [`super::Family`].
     pub of: u64,
 }
 
 impl BucketKey {
+    #[inline(always)]
+    const fn new(facts: &Facts, of: u64) -> Self {
+        Self {
+            source: facts.source.0,
+            of: (facts.family as u64) << 56 | of,
+        }
+    }
+
     /// The key for a plane's own rate.
     #[inline(always)]
-    pub const fn plane(source: [u8; 16], v4: bool, plane: u8) -> Self {
-        Self {
-            source: prefix(source, v4),
-            of: plane as u64,
-        }
+    pub const fn plane(facts: &Facts, plane: u8) -> Self {
+        Self::new(facts, plane as u64)
     }
 
     /// The key for a rule's rate: by its counter, which stays the rule's own
     /// when a policy is replaced.
     #[inline(always)]
-    pub const fn rule(source: [u8; 16], v4: bool, counter: u32) -> Self {
-        Self {
-            source: prefix(source, v4),
-            of: PLANES as u64 + 1 + counter as u64,
-        }
+    pub const fn rule(facts: &Facts, counter: u32) -> Self {
+        Self::new(facts, PLANES as u64 + 1 + counter as u64)
     }
-}
-
-#[inline(always)]
-const fn prefix(source: [u8; 16], v4: bool) -> [u8; 16] {
-    if v4 {
-        return source;
-    }
-    (u128::from_be_bytes(source) >> 64 << 64).to_be_bytes()
 }
 
 /// What a source has used.

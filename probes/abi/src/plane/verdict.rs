@@ -1,7 +1,7 @@
 //! What becomes of a packet.
 
 use super::{
-    address::{self, Address},
+    address,
     facts::{Facts, Family, Fragment, Malformed},
     flow::{self, Flow, FlowKey},
     image::{self, Cell, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, Plane, Rule, WHOLE_ONLY},
@@ -137,6 +137,14 @@ pub struct Outcome {
     pub counter: u32,
 }
 
+impl Default for Outcome {
+    /// That of a damaged image.
+    #[inline(always)]
+    fn default() -> Self {
+        Self::drop(Reason::Image)
+    }
+}
+
 impl Outcome {
     #[inline(always)]
     const fn new(action: Action, reason: Reason) -> Self {
@@ -185,14 +193,41 @@ impl Outcome {
 /// meant to be filtered. A damaged image drops.
 #[inline(always)]
 pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
+    match at_once(tables, number, facts) {
+        Some(outcome) => outcome,
+        None => by_rules(tables, number, facts),
+    }
+}
+
+/// The first part of [`judge`]: all that needs no rule; `None`: go on with
+/// [`by_rules`]. Most packets end here.
+#[inline(always)]
+pub fn at_once<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<Outcome> {
+    let Some((header, plane)) = policy(tables, number) else {
+        return Some(Outcome::drop(Reason::Image));
+    };
+    if plane.own == 0 {
+        return Some(Outcome::pass(Reason::NoPlane));
+    }
+    Some(carried_out(
+        &plane,
+        known(tables, &header, &plane, number, facts)?,
+    ))
+}
+
+/// The second part of [`judge`].
+#[inline(always)]
+pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
     let Some((header, plane)) = policy(tables, number) else {
         return Outcome::drop(Reason::Image);
     };
-    if plane.own == 0 {
-        return Outcome::pass(Reason::NoPlane);
-    }
-    let mut outcome =
-        verdict(tables, &header, &plane, number, facts).unwrap_or(Outcome::drop(Reason::Image));
+    let outcome = ruled(tables, &header, &plane, number, facts);
+    carried_out(&plane, outcome.unwrap_or(Outcome::drop(Reason::Image)))
+}
+
+/// In audit mode nothing is dropped.
+#[inline(always)]
+const fn carried_out(plane: &Plane, mut outcome: Outcome) -> Outcome {
     if matches!(outcome.action, Action::Drop) && plane.flags & ENFORCE == 0 {
         outcome.action = Action::WouldDrop;
     }
@@ -206,8 +241,9 @@ fn policy<K: Tables>(tables: &K, number: u8) -> Option<(Header, Plane)> {
     (number != 0).then_some((header, plane))
 }
 
+/// The verdict by the packet itself, or by its flow.
 #[inline(always)]
-fn verdict<K: Tables>(
+fn known<K: Tables>(
     tables: &mut K,
     header: &Header,
     plane: &Plane,
@@ -230,15 +266,6 @@ fn verdict<K: Tables>(
     if plane.flags & WHOLE_ONLY != 0 && !matches!(facts.fragment, Fragment::Whole) {
         return Some(Outcome::drop(Reason::Fragment));
     }
-    if let Some(rule) = known(tables, header, number, facts) {
-        return Some(Outcome::pass(Reason::Established).by(rule));
-    }
-    by_rules(tables, header, plane, number, facts)
-}
-
-/// The rule of the flow that a packet belongs to, if that lets it pass.
-#[inline(always)]
-fn known<K: Tables>(tables: &mut K, header: &Header, number: u8, facts: &Facts) -> Option<u32> {
     if flow::begins(facts) {
         return None;
     }
@@ -249,12 +276,12 @@ fn known<K: Tables>(tables: &mut K, header: &Header, number: u8, facts: &Facts) 
         return None;
     }
     flow.see(now);
-    Some(flow.rule)
+    Some(Outcome::pass(Reason::Established).by(flow.rule))
 }
 
 /// The verdict on a first packet.
 #[inline(always)]
-fn by_rules<K: Tables>(
+fn ruled<K: Tables>(
     tables: &mut K,
     header: &Header,
     plane: &Plane,
@@ -266,9 +293,8 @@ fn by_rules<K: Tables>(
     if always != 0 {
         return Some(Outcome::pass(Reason::Always).detail(always));
     }
-    let v4 = matches!(facts.family, Family::V4);
-    let family = u32::from(!v4);
-    let source = address::find(tables, header, family, Address::new(&facts.source, v4))?;
+    let family = u32::from(matches!(facts.family, Family::V6));
+    let source = address::find(tables, header, family, facts.source)?;
     if source.listed() {
         let listed: Listed = *tables
             .cell(header.classes.wrapping_add(source.class()))?
@@ -279,15 +305,12 @@ fn by_rules<K: Tables>(
             return Some(Outcome::drop(Reason::Blocked).by(rule).counted(counter));
         }
     }
-    let there = Address::new(&facts.destination, v4);
-    let destination = address::find(tables, header, 2 + family, there)?;
+    let destination = address::find(tables, header, 2 + family, facts.destination)?;
     let domain = domain_of(plane, number, source.plane(), destination.plane());
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
     }
-    if over(tables, plane.rate, || {
-        BucketKey::plane(facts.source, v4, number)
-    }) {
+    if over(tables, plane.rate, || BucketKey::plane(facts, number)) {
         return Some(Outcome::drop(Reason::Rate));
     }
     let rules: Domain = *tables
@@ -302,9 +325,7 @@ fn by_rules<K: Tables>(
     };
     let first = table::first(tables, header, &rules, &classes)?;
     let rule: Rule = image::item(tables, header.rules, first)?;
-    if over(tables, rule.rate, || {
-        BucketKey::rule(facts.source, v4, rule.counter)
-    }) {
+    if over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
         return Some(Outcome::drop(Reason::Rate).by(first).counted(rule.counter));
     }
     let action = if rule.pass == 0 {
