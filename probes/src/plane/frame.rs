@@ -53,7 +53,7 @@ impl Packet for Frame {
 
 /// A number that may be any, as far as the compiler knows.
 #[inline(always)]
-fn opaque(mut number: usize) -> usize {
+pub fn opaque(mut number: usize) -> usize {
     // SAFETY: moves a register to itself. The kernel takes no two lines of the
     // source at one instruction, so there must be one.
     unsafe {

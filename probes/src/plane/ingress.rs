@@ -2,14 +2,12 @@
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use kldtrace_abi::plane::{
-    Action, Facts, Link, Outcome, Packet as _, at_once, by_rules,
-    count::{Told, counter},
-    read,
+    Action, Facts, Link, Outcome, Packet as _, at_once, by_rules, count::counter, read,
 };
 
 use crate::{
-    frame::Frame,
-    kernel::{now, on, setting, settings},
+    frame::{Frame, opaque},
+    kernel::{on, setting, settings},
     maps::{Image, Maps, PLANE_COUNTS, PLANE_POLICY},
     tell::{is_due, tell, tells_all},
 };
@@ -34,10 +32,9 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     } else {
         Link::Ethernet
     };
-    let mut facts = Facts {
-        length: frame.length() as u32,
-        ..Facts::default()
-    };
+    // SAFETY: it is 0.
+    let mut facts = unsafe { Facts::zeros(opaque(0) as u64) };
+    facts.length = frame.length() as u32;
     parse(frame, link, &mut facts);
     let plane = setting(&PLANE_NUMBER) as u8;
     let mut maps = Maps { image };
@@ -51,14 +48,7 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     };
     count(plane, &facts, &outcome);
     if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due()) {
-        tell(&Told {
-            at: now(),
-            facts,
-            outcome,
-            interface: ctx.ingress_ifindex() as u32,
-            generation: 0,
-            plane: plane.into(),
-        });
+        tell(image, &facts, &outcome, ctx.ingress_ifindex() as u32, plane);
     }
     match outcome.action {
         Action::Drop => xdp_action::XDP_DROP,

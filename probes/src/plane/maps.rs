@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kldtrace_abi::plane::{
-    Bucket, BucketKey, Cell, Flow, FlowKey, Tables,
+    Bucket, BucketKey, Cell, Flow, FlowKey, ShortKey, Tables,
     count::{Count, Told},
 };
 
@@ -20,9 +20,13 @@ pub type Image = Array<Cell, 1, { (BPF_F_INNER_MAP | BPF_F_RDONLY_PROG) as usize
 #[btf_map]
 pub static PLANE_POLICY: ArrayOfMaps<Image, 1> = ArrayOfMaps::new();
 
-/// Flows that are known.
+/// Flows of IPv4 that are known.
 #[btf_map]
-static PLANE_FLOWS: LruHashMap<FlowKey, Flow, 131_072> = LruHashMap::new();
+static PLANE_FLOWS: LruHashMap<ShortKey, Flow, 131_072> = LruHashMap::new();
+
+/// Flows of IPv6 that are known.
+#[btf_map]
+static PLANE_FLOWS_V6: LruHashMap<FlowKey, Flow, 131_072> = LruHashMap::new();
 
 /// What sources have used of rates.
 #[btf_map]
@@ -51,7 +55,10 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
-        let flow = PLANE_FLOWS.get_ptr_mut(key)?;
+        let flow = match ShortKey::new(key) {
+            Some(short) => PLANE_FLOWS.get_ptr_mut(short),
+            None => PLANE_FLOWS_V6.get_ptr_mut(key),
+        }?;
         // SAFETY: memory of the map, which all CPUs write in words. An entry
         // that is replaced meanwhile is another flow, whose time is off by
         // less than a tick.

@@ -3,14 +3,18 @@
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use kldtrace_abi::{
     loss::Loss,
-    plane::count::{TOLD_PER_SECOND, Told},
+    plane::{
+        Facts, Outcome,
+        count::{TOLD_PER_SECOND, Told},
+        image::Header,
+    },
     wireguard::Budget,
 };
 
 use crate::{
     accounts::lose,
-    kernel::{on, settings},
-    maps::{PLANE_TOLD, tick},
+    kernel::{now, on, settings},
+    maps::{Image, PLANE_TOLD, tick},
 };
 
 settings! {
@@ -37,10 +41,23 @@ pub fn is_due() -> bool {
 
 /// Tells of a packet.
 #[inline(never)]
-pub fn tell(told: &Told) {
-    if PLANE_TOLD.output(told, 0).is_err() {
+pub fn tell(image: &Image, facts: &Facts, outcome: &Outcome, interface: u32, plane: u8) {
+    let Some(mut entry) = PLANE_TOLD.reserve(0) else {
         lose(Loss::Event);
-    }
+        return;
+    };
+    let generation = image
+        .get(0)
+        .map_or(0, |cell| cell.at::<Header>(0).generation);
+    entry.write(Told {
+        at: now(),
+        facts: *facts,
+        outcome: *outcome,
+        interface,
+        generation,
+        plane: plane.into(),
+    });
+    entry.submit(0);
 }
 
 #[inline(always)]
@@ -56,5 +73,9 @@ fn within_budget() -> bool {
         *budget = Budget { second, events: 0 };
     }
     budget.events += 1;
-    budget.events <= TOLD_PER_SECOND
+    if budget.events <= TOLD_PER_SECOND {
+        return true;
+    }
+    lose(Loss::PlaneEvent);
+    false
 }

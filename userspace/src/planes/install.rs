@@ -11,7 +11,7 @@ use aya::{
     maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
 };
 use kldtrace_abi::plane::{
-    Cell, Flow, FlowKey, Link,
+    Cell, Flow, FlowKey, Link, ShortKey,
     count::{Count, counters},
 };
 
@@ -88,7 +88,8 @@ pub struct Programs {
     /// aya's handle.
     pub ebpf: Ebpf,
     policy: ArrayOfMaps<MapData, Image>,
-    flows: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
+    flows: HashMap<MapData, Plain<ShortKey>, Plain<Flow>>,
+    flows_v6: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
 }
 
 impl Programs {
@@ -110,13 +111,14 @@ impl Programs {
         }
         loader.map_max_entries("PLANE_COUNTS", counters(rules));
         let mut ebpf = loader.load(PLANE.elf).context("the planes' programs")?;
-        let policy = ebpf
-            .take_map("PLANE_POLICY")
-            .context("no map PLANE_POLICY")?;
-        let flows = ebpf.take_map("PLANE_FLOWS").context("no map PLANE_FLOWS")?;
+        let mut take = |name: &str| {
+            let map = ebpf.take_map(name);
+            map.with_context(|| format!("no map {name} in the planes' programs"))
+        };
         Ok(Self {
-            policy: policy.try_into()?,
-            flows: flows.try_into()?,
+            policy: take("PLANE_POLICY")?.try_into()?,
+            flows: take("PLANE_FLOWS")?.try_into()?,
+            flows_v6: take("PLANE_FLOWS_V6")?.try_into()?,
             ebpf,
         })
     }
@@ -135,7 +137,11 @@ impl Programs {
     /// # Errors
     /// What the kernel says.
     pub fn remember(&mut self, key: &FlowKey, flow: Flow) -> anyhow::Result<()> {
-        Ok(self.flows.insert(Plain(*key), Plain(flow), 0)?)
+        match ShortKey::new(key) {
+            Some(short) => self.flows.insert(Plain(short), Plain(flow), 0)?,
+            None => self.flows_v6.insert(Plain(*key), Plain(flow), 0)?,
+        }
+        Ok(())
     }
 
     /// Takes the counters.

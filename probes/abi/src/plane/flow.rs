@@ -63,6 +63,46 @@ impl FlowKey {
     }
 }
 
+/// The key of a flow of IPv4, as the kernel keeps it: a shorter key is found
+/// sooner. 16 bytes without padding.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ShortKey {
+    /// The other side's address.
+    pub remote: u32,
+    /// The address on this side.
+    pub local: u32,
+    /// The other side's port.
+    pub remote_port: u16,
+    /// As in [`FlowKey`].
+    pub local_port: u16,
+    /// The protocol.
+    pub protocol: u8,
+    /// The plane.
+    pub plane: u8,
+    /// 0.
+    pub unused: [u8; 2],
+}
+
+impl ShortKey {
+    /// The same flow; `None` if it is one of IPv6.
+    #[inline(always)]
+    pub const fn new(key: &FlowKey) -> Option<Self> {
+        if key.family != Family::V4 as u8 {
+            return None;
+        }
+        Some(Self {
+            remote: (key.remote.0 >> 32) as u32,
+            local: (key.local.0 >> 32) as u32,
+            remote_port: key.remote_port,
+            local_port: key.local_port,
+            protocol: key.protocol,
+            plane: key.plane,
+            unused: [0; 2],
+        })
+    }
+}
+
 /// Whether an ICMP type answers a question: RFC 792 and RFC 4443.
 #[inline(always)]
 const fn is_answer(protocol: u8, kind: u8) -> bool {

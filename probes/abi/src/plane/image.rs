@@ -104,7 +104,7 @@ pub const WHOLE_ONLY: u8 = 2;
 /// A bit of [`Plane::flags`]: frames that carry neither IP nor ARP pass.
 pub const OTHER_FRAMES: u8 = 4;
 
-/// A plane.
+/// A plane. First what [`super::at_once`] asks for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plane {
@@ -115,7 +115,10 @@ pub struct Plane {
     /// The domain of its own traffic; 0: there is no such plane.
     pub own: u8,
     /// 0.
-    pub unused: [u8; 5],
+    pub unused: u8,
+    /// Which policy this is, as in [`Header`]: most packets need only this
+    /// cell.
+    pub generation: u32,
     /// Domains of what goes from this plane to that of the number; 0: none.
     pub to: [u8; 16],
     /// Domains of what comes from the plane of the number to this one.

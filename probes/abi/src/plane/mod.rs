@@ -79,7 +79,7 @@ mod verdict;
 
 pub use address::{Address, Leaf};
 pub use facts::{Facts, Family, Fragment, Malformed};
-pub use flow::{Flow, FlowKey};
+pub use flow::{Flow, FlowKey, ShortKey};
 pub use image::Cell;
 pub use parse::{EXTENSIONS, Link, Packet, parse, read};
 pub use rate::{Bucket, BucketKey, Rate};

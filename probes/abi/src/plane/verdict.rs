@@ -203,25 +203,22 @@ pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
 /// [`by_rules`]. Most packets end here.
 #[inline(always)]
 pub fn at_once<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<Outcome> {
-    let Some((header, plane)) = policy(tables, number) else {
+    let Some(plane) = plane(tables, number) else {
         return Some(Outcome::drop(Reason::Image));
     };
     if plane.own == 0 {
         return Some(Outcome::pass(Reason::NoPlane));
     }
-    Some(carried_out(
-        &plane,
-        known(tables, &header, &plane, number, facts)?,
-    ))
+    Some(carried_out(&plane, known(tables, &plane, number, facts)?))
 }
 
 /// The second part of [`judge`].
 #[inline(always)]
 pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
-    let Some((header, plane)) = policy(tables, number) else {
+    let Some(plane) = plane(tables, number) else {
         return Outcome::drop(Reason::Image);
     };
-    let outcome = ruled(tables, &header, &plane, number, facts);
+    let outcome = ruled(tables, &plane, number, facts);
     carried_out(&plane, outcome.unwrap_or(Outcome::drop(Reason::Image)))
 }
 
@@ -234,22 +231,16 @@ const fn carried_out(plane: &Plane, mut outcome: Outcome) -> Outcome {
     outcome
 }
 
+/// A plane; `None` where the image is too short, or there is no such number.
 #[inline(always)]
-fn policy<K: Tables>(tables: &K, number: u8) -> Option<(Header, Plane)> {
-    let header = *tables.cell(0)?.at(0);
+fn plane<K: Tables>(tables: &K, number: u8) -> Option<Plane> {
     let plane = *tables.cell(u32::from(number & 15))?.at(0);
-    (number != 0).then_some((header, plane))
+    (number != 0).then_some(plane)
 }
 
 /// The verdict by the packet itself, or by its flow.
 #[inline(always)]
-fn known<K: Tables>(
-    tables: &mut K,
-    header: &Header,
-    plane: &Plane,
-    number: u8,
-    facts: &Facts,
-) -> Option<Outcome> {
+fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) -> Option<Outcome> {
     if facts.malformed as u8 != Malformed::No as u8 {
         return Some(Outcome::drop(Reason::Malformed).detail(facts.malformed as u8));
     }
@@ -272,7 +263,7 @@ fn known<K: Tables>(
     let key = FlowKey::arriving(facts, number)?;
     let now = tables.tick();
     let flow = tables.flow(&key)?;
-    if !flow.admits(facts.protocol, header.generation, now) {
+    if !flow.admits(facts.protocol, plane.generation, now) {
         return None;
     }
     flow.see(now);
@@ -281,13 +272,8 @@ fn known<K: Tables>(
 
 /// The verdict on a first packet.
 #[inline(always)]
-fn ruled<K: Tables>(
-    tables: &mut K,
-    header: &Header,
-    plane: &Plane,
-    number: u8,
-    facts: &Facts,
-) -> Option<Outcome> {
+fn ruled<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) -> Option<Outcome> {
+    let header: &Header = &image::item(tables, 0, 0)?;
     let service = service::find(tables, header, facts)?;
     let always = service.always() & plane.always;
     if always != 0 {

@@ -105,7 +105,7 @@ impl Plan<'_> {
         let mut cells = cells.0;
         *cells[0].at_mut(0) = header;
         for (number, plane) in self.policy.planes.iter().enumerate() {
-            *cells[number + 1].at_mut(0) = self.plane_cell(number, plane);
+            *cells[number + 1].at_mut(0) = self.plane_cell(number, plane, generation);
         }
         let rules = self.rules.iter().enumerate().map(|(place, rule)| Told {
             place: self.place_name(place),
@@ -136,7 +136,7 @@ impl Plan<'_> {
         format!("{} > {}", name(place.from), name(place.to))
     }
 
-    fn plane_cell(&self, number: usize, plane: &policy::Plane) -> Plane {
+    fn plane_cell(&self, number: usize, plane: &policy::Plane, generation: u32) -> Plane {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         let mut cell = Plane {
             flags: flag(plane.enforce, ENFORCE)
@@ -144,6 +144,7 @@ impl Plan<'_> {
                 | flag(plane.other_frames, OTHER_FRAMES),
             always: plane.always.iter().fold(0, |bits, one| bits | *one as u8),
             rate: plane.rate,
+            generation,
             ..Plane::default()
         };
         for (place, domain) in self.domains.iter().zip(1..) {
