@@ -8,7 +8,7 @@ use kldtrace_abi::plane::{
 use crate::{
     frame::{Frame, opaque},
     kernel::{on, setting, settings},
-    maps::{Image, Maps, PLANE_COUNTS, PLANE_POLICY},
+    maps::{Chunk, Image, Maps, PLANE_COUNTS, PLANE_POLICY},
     tell::{is_due, tell, tells_all},
 };
 
@@ -26,6 +26,9 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     let Some(image) = PLANE_POLICY.get(0) else {
         return xdp_action::XDP_PASS;
     };
+    let Some(first) = image.get(0) else {
+        return xdp_action::XDP_PASS;
+    };
     let frame = Frame::new(&ctx);
     let link = if on(&PLANE_BARE) {
         Link::Bare
@@ -37,18 +40,18 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     facts.length = frame.length() as u32;
     parse(frame, link, &mut facts);
     let plane = setting(&PLANE_NUMBER) as u8;
-    let mut maps = Maps { image };
+    let mut maps = Maps { image, first };
     let outcome = match at_once(&mut maps, plane, &facts) {
         Some(outcome) => outcome,
         None => {
             let mut outcome = Outcome::default();
-            judge(image, plane, &facts, &mut outcome);
+            judge(image, first, plane, &facts, &mut outcome);
             outcome
         }
     };
     count(plane, &facts, &outcome);
     if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due()) {
-        tell(image, &facts, &outcome, ctx.ingress_ifindex() as u32, plane);
+        tell(first, &facts, &outcome, ctx.ingress_ifindex() as u32, plane);
     }
     match outcome.action {
         Action::Drop => xdp_action::XDP_DROP,
@@ -72,8 +75,14 @@ fn parse(frame: Frame, link: Link, facts: &mut Facts) {
 
 /// Asks the rules.
 #[inline(never)]
-fn judge(image: &'static Image, plane: u8, facts: &Facts, outcome: &mut Outcome) {
-    *outcome = by_rules(&mut Maps { image }, plane, facts);
+fn judge(
+    image: &'static Image,
+    first: &'static Chunk,
+    plane: u8,
+    facts: &Facts,
+    outcome: &mut Outcome,
+) {
+    *outcome = by_rules(&mut Maps { image, first }, plane, facts);
 }
 
 #[inline(always)]

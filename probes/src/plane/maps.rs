@@ -1,7 +1,7 @@
 //! The maps that a verdict is made from.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INNER_MAP, BPF_F_RDONLY_PROG},
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
     btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf},
     helpers::bpf_ktime_get_coarse_ns,
     macros::btf_map,
@@ -9,12 +9,17 @@ use aya_ebpf::{
 use kldtrace_abi::plane::{
     Bucket, BucketKey, Cell, Flow, FlowKey, ShortKey, Tables,
     count::{Count, Told},
+    image::CHUNK,
 };
 
 use crate::kernel::now;
 
-/// An image: of any number of cells, never written by a program.
-pub type Image = Array<Cell, 1, { (BPF_F_INNER_MAP | BPF_F_RDONLY_PROG) as usize }>;
+/// A part of an image.
+pub type Chunk = [Cell; CHUNK];
+
+/// An image: of any number of parts, written by user space through a mapping
+/// before any program sees it, and never by a program.
+pub type Image = Array<Chunk, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
 
 /// The policy: one entry, whose update replaces all of it.
 #[btf_map]
@@ -45,12 +50,18 @@ pub static PLANE_TOLD: RingBuf<Told, 262_144> = RingBuf::new();
 pub struct Maps {
     /// The policy as this packet sees it.
     pub image: &'static Image,
+    /// Its first part.
+    pub first: &'static Chunk,
 }
 
 impl Tables for Maps {
     #[inline(always)]
     fn cell(&self, number: u32) -> Option<&Cell> {
-        self.image.get(number)
+        let place = number as usize % CHUNK;
+        if number < CHUNK as u32 {
+            return Some(&self.first[place]);
+        }
+        Some(&self.image.get(number / CHUNK as u32)?[place])
     }
 
     #[inline(always)]

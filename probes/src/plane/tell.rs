@@ -14,7 +14,7 @@ use kldtrace_abi::{
 use crate::{
     accounts::lose,
     kernel::{now, on, settings},
-    maps::{Image, PLANE_TOLD, tick},
+    maps::{Chunk, PLANE_TOLD, tick},
 };
 
 settings! {
@@ -41,20 +41,17 @@ pub fn is_due() -> bool {
 
 /// Tells of a packet.
 #[inline(never)]
-pub fn tell(image: &Image, facts: &Facts, outcome: &Outcome, interface: u32, plane: u8) {
+pub fn tell(image: &Chunk, facts: &Facts, outcome: &Outcome, interface: u32, plane: u8) {
     let Some(mut entry) = PLANE_TOLD.reserve(0) else {
         lose(Loss::Event);
         return;
     };
-    let generation = image
-        .get(0)
-        .map_or(0, |cell| cell.at::<Header>(0).generation);
     entry.write(Told {
         at: now(),
         facts: *facts,
         outcome: *outcome,
         interface,
-        generation,
+        generation: image[0].at::<Header>(0).generation,
         plane: plane.into(),
     });
     entry.submit(0);

@@ -1,9 +1,6 @@
 //! Policies in the kernel: images, and the programs that judge by them.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
-};
+use std::{num::NonZeroUsize, ptr::NonNull};
 
 use anyhow::Context as _;
 use aya::{
@@ -13,74 +10,48 @@ use aya::{
 use kldtrace_abi::plane::{
     Cell, Flow, FlowKey, Link, ShortKey,
     count::{Count, counters},
+    image::CHUNK,
 };
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::{kernel::object::PLANE, signals::maps::Plain};
 
-/// include/uapi/linux/bpf.h: `BPF_F_RDONLY_PROG` and `BPF_F_INNER_MAP`, as the
+/// include/uapi/linux/bpf.h: `BPF_F_MMAPABLE` and `BPF_F_INNER_MAP`, as the
 /// template in the programs has them.
-const FLAGS: u32 = 1 << 7 | 1 << 12;
+const FLAGS: u32 = 1 << 10 | 1 << 12;
 
 /// An image in the kernel.
-pub type Image = Array<MapData, Plain<Cell>>;
+pub type Image = Array<MapData, Plain<[Cell; CHUNK]>>;
 
 /// Writes an image into a map of its own. No program sees it yet.
 ///
 /// # Errors
 /// What the kernel says, most likely that there is no memory.
 pub fn write(cells: &[Cell]) -> anyhow::Result<Image> {
-    let image = Image::create(u32::try_from(cells.len())?, FLAGS).context("no map for a policy")?;
-    fill(image.map().fd().as_fd(), cells).context("cannot write a policy's image")?;
-    Ok(image)
-}
-
-/// include/uapi/linux/bpf.h: the part of `union bpf_attr` for batches.
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    first: u64,
-    last: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
-
-/// include/uapi/linux/bpf.h: `enum bpf_cmd`.
-const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
-
-/// Writes all elements of an array by one system call: one for each would take
-/// longer than a large policy takes to compile.
-fn fill(map: BorrowedFd<'_>, cells: &[Cell]) -> anyhow::Result<()> {
-    let keys: Vec<u32> = (0..u32::try_from(cells.len())?).collect();
-    let mut batch = Batch {
-        keys: keys.as_ptr() as u64,
-        values: cells.as_ptr() as u64,
-        count: u32::try_from(cells.len())?,
-        map_fd: u32::try_from(map.as_raw_fd())?,
-        ..Batch::default()
-    };
-    // SAFETY: the kernel reads as many keys and values as `count` says, which
-    // live until it returns, and writes to `batch` only.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_MAP_UPDATE_BATCH,
-            std::ptr::from_mut(&mut batch),
-            size_of::<Batch>(),
+    let chunks = cells.len().div_ceil(CHUNK);
+    let image = Image::create(u32::try_from(chunks)?, FLAGS).context("no map for a policy")?;
+    let bytes = NonZeroUsize::new(size_of_val(cells)).context("an empty image")?;
+    // SAFETY: a new mapping, at no address of ours.
+    let memory = unsafe {
+        mmap(
+            None,
+            bytes,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            MapFlags::MAP_SHARED,
+            image.map().fd(),
+            0,
         )
     };
-    if result < 0 {
-        return Err(io::Error::last_os_error().into());
+    let memory = memory.context("cannot map a policy's image")?;
+    // SAFETY: the mapping has as many bytes, the map's values lie in it one
+    // behind the other (kernel/bpf/arraymap.c), and nobody else has it.
+    unsafe {
+        memory
+            .cast()
+            .copy_from_nonoverlapping(NonNull::from(cells).cast::<Cell>(), cells.len());
+        munmap(memory, bytes.get())?;
     }
-    anyhow::ensure!(
-        batch.count as usize == cells.len(),
-        "only {} cells",
-        batch.count
-    );
-    Ok(())
+    Ok(image)
 }
 
 /// The programs of one interface, loaded and not attached.

@@ -117,6 +117,15 @@ fn cost_of_a_packet() {
             }
             runs.push((name, &ours, bytes));
         }
+        let mut arp = vec![2; 42];
+        arp[12..14].copy_from_slice(&[8, 6]);
+        runs.push(("ARP", &ours, arp));
+        let mut later = Packet {
+            flags: 0x10,
+            ..tcp(v4(10, 0, 3, 9), 22)
+        };
+        later.source_port = 9;
+        runs.push(("no flow, no rule", &ours, later.bytes()));
         // `xdp-filter load INTERFACE -p deny && xdp-filter port 22 -p tcp`
         if let Some(peer) = &peer {
             runs.push(("xdp-filter: passes", peer, refused.bytes()));

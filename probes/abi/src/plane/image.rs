@@ -15,6 +15,11 @@
 
 use super::{Tables, rate::Rate};
 
+/// Cells in one value of the kernel's map: 1 MiB. What most packets ask for
+/// comes first in an image, and the kernel reaches all of the first value
+/// without a call.
+pub const CHUNK: usize = 1 << 14;
+
 /// Planes are numbered from 1 to this.
 pub const PLANES: usize = 15;
 

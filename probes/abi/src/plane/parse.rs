@@ -137,15 +137,18 @@ fn v4<P: Packet + ?Sized>(
     at: usize,
     facts: &mut Facts,
 ) -> Result<Option<Payload>, Malformed> {
-    let header: [u8; 20] = load(packet, at)?;
-    if header[0] >> 4 != 4 {
+    // RFC 791, in the words that it is made of.
+    let head: [u8; 8] = load(packet, at)?;
+    let [_, protocol, _, _, source @ ..]: [u8; 8] = load(packet, at + 8)?;
+    let destination = load(packet, at + 16)?;
+    if head[0] >> 4 != 4 {
         return Err(Malformed::Version);
     }
-    facts.source = Address::v4([header[12], header[13], header[14], header[15]]);
-    facts.destination = Address::v4([header[16], header[17], header[18], header[19]]);
-    facts.protocol = header[9];
-    let own = usize::from(header[0] & 15) * 4;
-    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    facts.source = Address::v4(source);
+    facts.destination = Address::v4(destination);
+    facts.protocol = protocol;
+    let own = usize::from(head[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
     if own < 20 {
         return Err(Malformed::HeaderLength);
     }
@@ -153,7 +156,7 @@ fn v4<P: Packet + ?Sized>(
     if total < own || at + total > packet.length() {
         return Err(Malformed::Length);
     }
-    let field = u16::from_be_bytes([header[6], header[7]]);
+    let field = u16::from_be_bytes([head[6], head[7]]);
     let payload = total - own;
     part(field & 0x1fff, field & 0x2000 != 0, payload, facts)?;
     Ok(Some(Payload {
