@@ -1,7 +1,11 @@
 //! The bytes of a packet, where the kernel has them.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use kldtrace_abi::plane::Packet;
+
+/// Bytes in which all headers lie but of rare packets: two tags, IPv6 with an
+/// extension, TCP.
+const HEADERS: usize = 22 + 40 + 24 + 20;
 
 /// Its first byte, the one behind its last, and how many they are.
 #[derive(Clone, Copy)]
@@ -14,15 +18,32 @@ pub struct Frame {
 impl Frame {
     /// A packet that arrives.
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
+    pub fn arriving(ctx: &XdpContext) -> Self {
         let (start, end) = (ctx.data(), ctx.data_end());
+        Self::new(start, end, end - start)
+    }
+
+    /// A packet that leaves. Of one with parts elsewhere the headers are here
+    /// if [`HEADERS`] bytes could be had.
+    #[inline(always)]
+    pub fn leaving(ctx: &TcContext) -> Self {
+        let length = ctx.len();
+        if ctx.data() + HEADERS > ctx.data_end() {
+            // Fails for what is shorter: then it is all here.
+            let _ = ctx.pull_data(length.min(HEADERS as u32));
+        }
+        Self::new(ctx.data(), ctx.data_end(), length as usize)
+    }
+
+    #[inline(always)]
+    fn new(start: usize, end: usize, length: usize) -> Self {
         Self {
             start,
             end,
             // Else the compiler proves from a length in a header that a later
             // comparison with the end cannot fail, and leaves it out; the
             // verifier knows packets by those comparisons alone.
-            length: opaque(end - start),
+            length: opaque(length),
         }
     }
 }

@@ -6,18 +6,11 @@ use kldtrace_abi::plane::{
 };
 
 use crate::{
-    frame::{Frame, opaque},
-    kernel::{on, setting, settings},
+    frame::Frame,
+    interface::{Seen, plane, see},
     maps::{Chunk, Image, Maps, PLANE_COUNTS, PLANE_POLICY},
     tell::{is_due, tell, tells_all},
 };
-
-settings! {
-    /// The number of this interface's plane.
-    PLANE_NUMBER
-    /// Its packets begin with a header of IP, not of Ethernet.
-    PLANE_BARE
-}
 
 /// Judges a packet. Without a policy all pass: it is there before the program
 /// is attached.
@@ -29,29 +22,18 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     let Some(first) = image.get(0) else {
         return xdp_action::XDP_PASS;
     };
-    let frame = Frame::new(&ctx);
-    let link = if on(&PLANE_BARE) {
-        Link::Bare
-    } else {
-        Link::Ethernet
+    let Some(seen) = see(Frame::arriving(&ctx), 0) else {
+        return xdp_action::XDP_PASS;
     };
-    // SAFETY: it is 0.
-    let mut facts = unsafe { Facts::zeros(opaque(0) as u64) };
-    facts.length = frame.length() as u32;
-    parse(frame, link, &mut facts);
-    let plane = setting(&PLANE_NUMBER) as u8;
-    let mut maps = Maps { image, first };
-    let outcome = match at_once(&mut maps, plane, &facts) {
-        Some(outcome) => outcome,
-        None => {
-            let mut outcome = Outcome::default();
-            judge(image, first, plane, &facts, &mut outcome);
-            outcome
-        }
-    };
-    count(plane, &facts, &outcome);
+    let plane = plane();
+    match at_once(&mut Maps { image, first }, plane, &seen.facts) {
+        Some(outcome) => seen.outcome = outcome,
+        None => judge(image, first, plane, seen),
+    }
+    let Seen { facts, outcome, .. } = seen;
+    count(plane, facts, outcome);
     if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due()) {
-        tell(first, &facts, &outcome, ctx.ingress_ifindex() as u32, plane);
+        tell(first, facts, outcome, ctx.ingress_ifindex() as u32, plane);
     }
     match outcome.action {
         Action::Drop => xdp_action::XDP_DROP,
@@ -65,24 +47,10 @@ pub fn plane_empty(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Reads the packet. Out of line, as are the rules: inlined, the compiler
-/// follows each way through the parser on through the verdict in copies of the
-/// code, and the verifier has to look at all of them.
+/// Asks the rules: out of line, as most packets need none.
 #[inline(never)]
-fn parse(frame: Frame, link: Link, facts: &mut Facts) {
-    read(&frame, link, facts);
-}
-
-/// Asks the rules.
-#[inline(never)]
-fn judge(
-    image: &'static Image,
-    first: &'static Chunk,
-    plane: u8,
-    facts: &Facts,
-    outcome: &mut Outcome,
-) {
-    *outcome = by_rules(&mut Maps { image, first }, plane, facts);
+fn judge(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
+    seen.outcome = by_rules(&mut Maps { image, first }, plane, &seen.facts);
 }
 
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! The planes' filters: XDP where packets arrive. What they make of a packet is
+//! The planes' filters: XDP where packets arrive, and tcx where they leave. What they make of a packet is
 //! in `kldtrace_abi::plane`, which says how; here are only its maps.
 //!
 //! The object is loaded once for each interface, with the plane and what its
@@ -13,8 +13,10 @@
     reason = "aya's macros hand the context over by value"
 )]
 
+mod egress;
 mod frame;
 mod ingress;
+mod interface;
 mod maps;
 mod tell;
 

@@ -77,6 +77,17 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn remember(&mut self, key: &FlowKey, flow: Flow) {
+        // A table that is full forgets the flow that was used longest ago; an
+        // insertion fails only where another CPU takes the same slot, and the
+        // next packet tries again.
+        let _ = match ShortKey::new(key) {
+            Some(short) => PLANE_FLOWS.insert(short, flow, 0),
+            None => PLANE_FLOWS_V6.insert(key, flow, 0),
+        };
+    }
+
+    #[inline(always)]
     fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {
         if PLANE_BUCKETS.get_ptr_mut(key).is_none() {
             // Of two CPUs at once one is first: both find what it made.

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use kldtrace_abi::plane::{Bucket, BucketKey, Cell, Facts, Flow, FlowKey, Outcome, Tables, judge};
+use kldtrace_abi::plane::{
+    Bucket, BucketKey, Cell, Facts, Flow, FlowKey, Outcome, Tables, judge, leaves,
+};
 
 /// What the kernel's maps would hold.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,12 @@ impl Host {
     pub fn judge(&mut self, plane: u8, facts: &Facts) -> Outcome {
         judge(self, plane, facts)
     }
+
+    /// Notes a packet that leaves on the plane of this number.
+    pub fn leaves(&mut self, plane: u8, facts: &Facts) {
+        // Of packets that need no flow there is nothing to note.
+        let _ = leaves(self, plane, facts);
+    }
 }
 
 impl Tables for Host {
@@ -41,6 +49,10 @@ impl Tables for Host {
 
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         self.flows.get_mut(key)
+    }
+
+    fn remember(&mut self, key: &FlowKey, flow: Flow) {
+        self.flows.insert(*key, flow);
     }
 
     fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {

@@ -2,7 +2,7 @@
 
 use aya::{
     maps::RingBuf,
-    programs::{ProgramFd, Xdp},
+    programs::{ProgramFd, SchedClassifier, Xdp},
 };
 use fastrand::Rng;
 use kldtrace::planes::{
@@ -10,9 +10,9 @@ use kldtrace::planes::{
     host::Host,
     install::{Programs, write},
 };
-use kldtrace_abi::plane::{Action, Link, Outcome, count::Told, parse};
+use kldtrace_abi::plane::{Action, Link, Outcome, Reason, count::Told, parse};
 
-use super::{agree::read, corpus, random, run};
+use super::{agree::read, corpus, packet::Packet, random, run};
 
 /// The programs of one plane, with their packets' way back.
 struct Loaded {
@@ -126,4 +126,67 @@ fn random_packets_get_the_same_verdict_in_the_kernel_and_here() {
             }
         }
     }
+}
+
+/// Packets arrive and leave, and the policy is replaced now and then: after
+/// each step both sides know the same flows.
+#[test]
+fn flows_are_the_same_in_the_kernel_and_here() {
+    if !root() {
+        return;
+    }
+    let mut rng = Rng::with_seed(8);
+    let mut loaded = load(1, Link::Ethernet);
+    let egress: &mut SchedClassifier = loaded
+        .programs
+        .ebpf
+        .program_mut("plane_egress")
+        .unwrap()
+        .try_into()
+        .unwrap();
+    egress.load().unwrap();
+    let egress = egress.fd().unwrap().try_clone().unwrap();
+    let mut host = Host::new(Vec::new());
+    let mut established = 0;
+    for generation in 1..30 {
+        let policy = read(&random::policy(&mut rng, 20));
+        let compiled = compile::image(&policy, generation).unwrap();
+        loaded
+            .programs
+            .swap(&write(&compiled.cells).unwrap())
+            .unwrap();
+        host.cells = compiled.cells;
+        for _ in 0..300 {
+            let mut packet = random::packet(&mut rng);
+            packet.link = Link::Ethernet;
+            let facts = parse(&packet.bytes()[..], Link::Ethernet);
+            host.leaves(1, &facts);
+            let (action, _) = run::xdp(&egress, &packet.bytes(), 1).unwrap();
+            assert_eq!(action.cast_signed(), -1);
+            // Its answer, and another.
+            let icmp = match packet.icmp.0 {
+                8 => 0,
+                128 => 129,
+                other => other,
+            };
+            let answer = Packet {
+                source: packet.destination,
+                destination: packet.source,
+                source_port: packet.destination_port,
+                destination_port: packet.source_port,
+                icmp: (icmp, 0),
+                flags: 0x10,
+                ..packet
+            };
+            let mut other = random::packet(&mut rng);
+            other.link = Link::Ethernet;
+            for packet in [answer, other] {
+                let bytes = packet.bytes();
+                let expected = host.judge(1, &parse(&bytes[..], Link::Ethernet));
+                assert_eq!(loaded.judge(&bytes), expected, "{packet:?}");
+                established += usize::from(expected.reason == Reason::Established);
+            }
+        }
+    }
+    assert!(established > 1000, "{established}");
 }

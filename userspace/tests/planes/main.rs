@@ -5,6 +5,7 @@ mod agree;
 mod corpus;
 mod cost;
 mod example;
+mod flows;
 mod hostile;
 mod kernel;
 mod large;

@@ -145,4 +145,17 @@ impl Facts {
         // SAFETY: of one size, and zeros are facts: each enum has a 0.
         unsafe { core::mem::transmute::<[u64; 6], Self>(words) }
     }
+
+    /// The same in the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..*self
+        }
+    }
 }

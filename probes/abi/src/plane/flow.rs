@@ -2,9 +2,20 @@
 //! packets that a rule has let pass do so again at once.
 //!
 //! Packets that *leave* make flows, so no flood from outside fills the table.
-//! A flow is the node's own if the node (or whom it routes for) began it, and
-//! outlives the policy. Otherwise it is a rule's, and ends with the policy's
-//! generation: then the rules are asked again.
+//! Who began a flow decides how long it holds:
+//!
+//! - The node, or whom it routes for: a SYN without ACK leaves, or a packet
+//!   that no rule would let in. The flow is the node's *own* and outlives the
+//!   policy.
+//! - The other side, and a rule lets it: the flow is that *rule's* and ends
+//!   with the policy's generation. Then the rules are asked again. Rules with
+//!   a rate have flows of TCP only, as each packet of others counts.
+//! - The other side, and nothing lets it (in audit mode, or since the policy
+//!   was replaced): the flow is *refused*. It admits nothing, and keeps the
+//!   node's answers from making the flow its own.
+//!
+//! A segment of TCP in the middle of a connection that is not known, as after
+//! the first start, makes it the node's own: what is there goes on.
 
 use super::{
     address::Address,
@@ -41,14 +52,12 @@ impl FlowKey {
         if matches!(facts.fragment, Fragment::Later) {
             return None;
         }
-        let local_port = match (facts.protocol, facts.family) {
-            (ICMP, Family::V4) | (ICMPV6, Family::V6) => {
-                if !is_answer(facts.protocol, facts.icmp_type) {
-                    return None;
-                }
-                u16::from(facts.icmp_type)
-            }
-            _ => facts.destination_port,
+        let local_port = if !is_icmp(facts) {
+            facts.destination_port
+        } else if is_answer(facts.protocol, facts.icmp_type) {
+            facts.icmp_type as u16
+        } else {
+            return None;
         };
         Some(Self {
             remote: facts.source,
@@ -61,6 +70,33 @@ impl FlowKey {
             unused: 0,
         })
     }
+}
+
+impl FlowKey {
+    /// Of a packet that leaves: the key of its answers. `None`: it has none,
+    /// or is an answer itself.
+    #[inline(always)]
+    pub fn leaving(facts: &Facts, plane: u8) -> Option<Self> {
+        let mut answer = facts.turned();
+        if is_icmp(facts) {
+            // RFC 792 and RFC 4443: echo and time stamp.
+            answer.icmp_type = match (facts.protocol, facts.icmp_type) {
+                (ICMP, 8) => 0,
+                (ICMP, 13) => 14,
+                (ICMPV6, 128) => 129,
+                _ => return None,
+            };
+        }
+        Self::arriving(&answer, plane)
+    }
+}
+
+#[inline(always)]
+const fn is_icmp(facts: &Facts) -> bool {
+    matches!(
+        (facts.protocol, facts.family),
+        (ICMP, Family::V4) | (ICMPV6, Family::V6)
+    )
 }
 
 /// The key of a flow of IPv4, as the kernel keeps it: a shorter key is found
@@ -126,11 +162,34 @@ pub struct Flow {
 const FRESH: u64 = 1_000_000_000;
 
 impl Flow {
+    /// A flow of a generation's rule; 0 and 0: the node's own.
+    #[inline(always)]
+    pub const fn of(generation: u32, rule: u32, seen: u64) -> Self {
+        Self {
+            seen,
+            generation,
+            rule,
+        }
+    }
+
     /// Whether it lets a packet that arrives pass, by itself.
     #[inline(always)]
     pub const fn admits(&self, protocol: u8, generation: u32, now: u64) -> bool {
         let current = self.generation == generation && self.rule != 0;
         (self.generation == 0 || current) && now.saturating_sub(self.seen) < idle(protocol)
+    }
+
+    /// Whether it is the node's own.
+    #[inline(always)]
+    pub const fn is_own(&self) -> bool {
+        self.generation == 0
+    }
+
+    /// Whether it need not be judged again when a packet of it leaves.
+    #[inline(always)]
+    pub const fn holds(&self, protocol: u8, generation: u32, now: u64) -> bool {
+        (self.is_own() || self.generation == generation)
+            && now.saturating_sub(self.seen) < idle(protocol)
     }
 
     /// Notes that it was seen.
@@ -153,6 +212,21 @@ const fn idle(protocol: u8) -> u64 {
         ICMP | ICMPV6 => 30 * SECOND,
         _ => 600 * SECOND,
     }
+}
+
+/// Whether a segment that leaves says that the other side began: an answer to
+/// its SYN, or a refusal (RFC 9293, 3.5).
+#[inline(always)]
+pub const fn answers(facts: &Facts) -> bool {
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    facts.protocol == TCP && facts.tcp_flags & (SYN | RST) != 0 && !begins(facts)
+}
+
+/// Whether it is TCP.
+#[inline(always)]
+pub const fn is_tcp(facts: &Facts) -> bool {
+    facts.protocol == TCP
 }
 
 /// A SYN begins a connection: it belongs to none (RFC 9293, 3.5).

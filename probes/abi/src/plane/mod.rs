@@ -83,4 +83,4 @@ pub use flow::{Flow, FlowKey, ShortKey};
 pub use image::Cell;
 pub use parse::{EXTENSIONS, Link, Packet, parse, read};
 pub use rate::{Bucket, BucketKey, Rate};
-pub use verdict::{Action, Outcome, Reason, Tables, at_once, by_rules, judge};
+pub use verdict::{Action, Outcome, Reason, Tables, at_once, by_rules, judge, leaves};

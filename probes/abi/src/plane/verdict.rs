@@ -17,6 +17,8 @@ pub trait Tables {
     fn cell(&self, number: u32) -> Option<&Cell>;
     /// A flow that is known.
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
+    /// Keeps a flow, in place of the one that was there.
+    fn remember(&mut self, key: &FlowKey, flow: Flow);
     /// A source's bucket, made if it is new; `None` where there is no memory
     /// for it, and then the rate does not hold.
     fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket>;
@@ -218,8 +220,67 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
     let Some(plane) = plane(tables, number) else {
         return Outcome::drop(Reason::Image);
     };
-    let outcome = ruled(tables, &plane, number, facts);
-    carried_out(&plane, outcome.unwrap_or(Outcome::drop(Reason::Image)))
+    let outcome = ruled::<K, true>(tables, &plane, number, facts);
+    let outcome = carried_out(&plane, outcome.unwrap_or(Outcome::drop(Reason::Image)));
+    if matches!(outcome.action, Action::WouldDrop) {
+        // Its answers must not make it the node's own.
+        if let Some(key) = FlowKey::arriving(facts, number) {
+            let seen = tables.tick();
+            tables.remember(&key, Flow::of(plane.generation, 0, seen));
+        }
+    }
+    outcome
+}
+
+/// Notes a packet that leaves on a plane, so that its answers pass.
+#[inline(always)]
+pub fn leaves<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<()> {
+    if facts.malformed as u8 != Malformed::No as u8
+        || !matches!(facts.family, Family::V4 | Family::V6)
+    {
+        return None;
+    }
+    let plane = plane(tables, number)?;
+    let key = FlowKey::leaving(facts, number)?;
+    let now = tables.tick();
+    let mut known = false;
+    if let Some(flow) = tables.flow(&key) {
+        if flow.holds(facts.protocol, plane.generation, now) {
+            flow.see(now);
+            return Some(());
+        }
+        known = !flow.is_own();
+    }
+    let flow = began(tables, &plane, number, facts, known)?;
+    tables.remember(&key, Flow { seen: now, ..flow });
+    Some(())
+}
+
+/// Whose a flow is that is not known, or was judged by another policy;
+/// `None`: it needs none.
+#[inline(always)]
+fn began<K: Tables>(
+    tables: &mut K,
+    plane: &Plane,
+    number: u8,
+    facts: &Facts,
+    known: bool,
+) -> Option<Flow> {
+    let own = Flow::of(0, 0, 0);
+    if flow::begins(facts) {
+        return Some(own);
+    }
+    let arriving = facts.turned();
+    let outcome = ruled::<K, false>(tables, plane, number, &arriving)?;
+    if matches!(outcome.action, Action::Pass) {
+        let limited = outcome.detail != 0 && !flow::is_tcp(facts);
+        let of_rule = outcome.rule != 0 && !limited;
+        return of_rule.then(|| Flow::of(plane.generation, outcome.rule, 0));
+    }
+    if known {
+        return Some(Flow::of(plane.generation, 0, 0));
+    }
+    (!flow::answers(facts)).then_some(own)
 }
 
 /// In audit mode nothing is dropped.
@@ -270,9 +331,15 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
     Some(Outcome::pass(Reason::Established).by(flow.rule))
 }
 
-/// The verdict on a first packet.
+/// The verdict on a first packet. With `LIMIT` it counts against rates;
+/// without, the detail of a rule says whether it has one.
 #[inline(always)]
-fn ruled<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) -> Option<Outcome> {
+fn ruled<K: Tables, const LIMIT: bool>(
+    tables: &mut K,
+    plane: &Plane,
+    number: u8,
+    facts: &Facts,
+) -> Option<Outcome> {
     let header: &Header = &image::item(tables, 0, 0)?;
     let service = service::find(tables, header, facts)?;
     let always = service.always() & plane.always;
@@ -319,7 +386,10 @@ fn ruled<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
     } else {
         Action::Pass
     };
-    let outcome = Outcome::new(action, Reason::of_rule(rule.reason));
+    let mut outcome = Outcome::new(action, Reason::of_rule(rule.reason));
+    if !LIMIT && rule.rate.limits() {
+        outcome = outcome.detail(1);
+    }
     Some(outcome.by(first).counted(rule.counter))
 }
 
