@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => cli::doctor::run(&arguments),
         Command::Daemon(arguments) => cli::daemon::run(&arguments),
         Command::Config(arguments) => cli::config::run(&arguments),
+        Command::Planes(arguments) => cli::planes::run(&arguments),
         Command::Export(arguments) => cli::export::run(&arguments),
         Command::Docs(arguments) => cli::docs::run(&arguments),
         Command::BenchEmpty => cli::bench_empty::run(),

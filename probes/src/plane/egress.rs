@@ -1,16 +1,20 @@
 //! What leaves: it makes flows, so that answers pass.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use kldtrace_abi::plane::{Facts, leaves};
+use kldtrace_abi::plane::{
+    Outcome,
+    leave::{keep, unknown},
+    unlimited,
+};
 
 use crate::{
     frame::Frame,
-    interface::{plane, see},
+    interface::{Seen, plane, see},
     maps::{Chunk, Image, Maps, PLANE_POLICY},
 };
 
-/// include/uapi/linux/bpf.h: `TCX_NEXT`; in `TC_ACT_UNSPEC` it has the same
-/// number, for kernels before tcx.
+/// include/uapi/linux/bpf.h: `TCX_NEXT`; `TC_ACT_UNSPEC` has the same number,
+/// for kernels before tcx.
 const NEXT: i32 = -1;
 
 /// Notes a packet, and lets whoever is next decide about it.
@@ -22,14 +26,57 @@ pub fn plane_egress(ctx: TcContext) -> i32 {
     let Some(first) = image.get(0) else {
         return NEXT;
     };
-    if let Some(seen) = see(Frame::leaving(&ctx), 1) {
-        note(image, first, plane(), &seen.facts);
+    let Some(seen) = see(Frame::leaving(&ctx), 1) else {
+        return NEXT;
+    };
+    seen.facts = seen.facts.turned();
+    let plane = plane();
+    let flow = look_up(image, first, plane, seen);
+    if flow != KNOWN {
+        ask(image, first, plane, seen);
+        store(image, first, plane, seen, flow == OTHERS);
     }
     NEXT
 }
 
+/// Nothing is to be done.
+const KNOWN: u64 = 0;
+/// The flow is new.
+const NEW: u64 = 1;
+/// The flow was another policy's.
+const OTHERS: u64 = 2;
+
+// Each step is out of line: the kernel gives a program and all that it calls
+// 512 bytes of stack together.
+
 #[inline(never)]
-fn note(image: &'static Image, first: &'static Chunk, plane: u8, facts: &Facts) {
-    // Of packets that need no flow there is nothing to note.
-    let _ = leaves(&mut Maps { image, first }, plane, facts);
+fn look_up(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) -> u64 {
+    let Seen { facts, found, .. } = seen;
+    match unknown(&mut Maps::new(image, first, found), plane, facts) {
+        None => KNOWN,
+        Some(false) => NEW,
+        Some(true) => OTHERS,
+    }
+}
+
+#[inline(never)]
+fn ask(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
+    let Seen { facts, found, .. } = seen;
+    seen.outcome = Outcome::default();
+    if let Some(outcome) = unlimited(&mut Maps::new(image, first, found), plane, facts) {
+        seen.outcome = outcome;
+    }
+}
+
+#[inline(never)]
+fn store(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen, others: bool) {
+    let Seen {
+        facts,
+        found,
+        outcome,
+        ..
+    } = seen;
+    let mut maps = Maps::new(image, first, found);
+    // Of packets that need no flow there is nothing to keep.
+    let _ = keep(&mut maps, plane, facts, others, *outcome);
 }

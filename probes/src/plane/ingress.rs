@@ -1,9 +1,7 @@
 //! What arrives.
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use kldtrace_abi::plane::{
-    Action, Facts, Link, Outcome, Packet as _, at_once, by_rules, count::counter, read,
-};
+use kldtrace_abi::plane::{Action, Facts, Outcome, at_once, by_rules, count::counter};
 
 use crate::{
     frame::Frame,
@@ -26,7 +24,8 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let plane = plane();
-    match at_once(&mut Maps { image, first }, plane, &seen.facts) {
+    let Seen { facts, found, .. } = &mut *seen;
+    match at_once(&mut Maps::new(image, first, found), plane, facts) {
         Some(outcome) => seen.outcome = outcome,
         None => judge(image, first, plane, seen),
     }
@@ -50,7 +49,8 @@ pub fn plane_empty(_ctx: XdpContext) -> u32 {
 /// Asks the rules: out of line, as most packets need none.
 #[inline(never)]
 fn judge(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
-    seen.outcome = by_rules(&mut Maps { image, first }, plane, &seen.facts);
+    let Seen { facts, found, .. } = seen;
+    seen.outcome = by_rules(&mut Maps::new(image, first, found), plane, facts);
 }
 
 #[inline(always)]

@@ -31,6 +31,8 @@ pub struct Seen {
     pub outcome: Outcome,
     /// 0.
     unused: u32,
+    /// Where something that was found is put.
+    pub found: u64,
 }
 
 /// The packet under way in each direction. On the stack the verifier would

@@ -7,9 +7,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kldtrace_abi::plane::{
-    Bucket, BucketKey, Cell, Flow, FlowKey, ShortKey, Tables,
+    Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
     count::{Count, Told},
-    image::CHUNK,
+    image::{CHUNK, Domain, Header},
+    table::{self, Classes},
 };
 
 use crate::kernel::now;
@@ -46,15 +47,33 @@ pub static PLANE_COUNTS: PerCpuArray<Count, 1> = PerCpuArray::new();
 #[btf_map]
 pub static PLANE_TOLD: RingBuf<Told, 262_144> = RingBuf::new();
 
-/// The maps of the kernel.
-pub struct Maps {
-    /// The policy as this packet sees it.
-    pub image: &'static Image,
+/// The policy as a packet sees it.
+#[derive(Clone, Copy)]
+struct Policy {
+    /// All of it.
+    image: &'static Image,
     /// Its first part.
-    pub first: &'static Chunk,
+    first: &'static Chunk,
 }
 
-impl Tables for Maps {
+/// The maps of the kernel.
+pub struct Maps<'a> {
+    /// The policy.
+    policy: Policy,
+    /// Where something that was found is put.
+    found: &'a mut u64,
+}
+
+impl<'a> Maps<'a> {
+    /// With a policy, and a place in a map for what is found.
+    #[inline(always)]
+    pub fn new(image: &'static Image, first: &'static Chunk, found: &'a mut u64) -> Self {
+        let policy = Policy { image, first };
+        Self { policy, found }
+    }
+}
+
+impl Cells for Policy {
     #[inline(always)]
     fn cell(&self, number: u32) -> Option<&Cell> {
         let place = number as usize % CHUNK;
@@ -63,7 +82,16 @@ impl Tables for Maps {
         }
         Some(&self.image.get(number / CHUNK as u32)?[place])
     }
+}
 
+impl Cells for Maps<'_> {
+    #[inline(always)]
+    fn cell(&self, number: u32) -> Option<&Cell> {
+        self.policy.cell(number)
+    }
+}
+
+impl Tables for Maps<'_> {
     #[inline(always)]
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         let flow = match ShortKey::new(key) {
@@ -107,6 +135,62 @@ impl Tables for Maps {
     fn tick(&self) -> u64 {
         tick()
     }
+
+    #[inline(always)]
+    fn leaf(&mut self, _: &Header, root: u32, address: &Address) -> Option<Leaf> {
+        leaf(
+            self.policy.image,
+            self.policy.first,
+            root,
+            address,
+            self.found,
+        );
+        (*self.found != NONE).then_some(Leaf(*self.found as u32))
+    }
+
+    #[inline(always)]
+    fn first(&mut self, _: &Header, domain: &Domain, classes: &Classes) -> Option<u32> {
+        first(
+            self.policy.image,
+            self.policy.first,
+            domain,
+            classes,
+            self.found,
+        );
+        (*self.found != NONE).then_some(*self.found as u32)
+    }
+}
+
+/// Nothing, where a number is 32 bits long.
+const NONE: u64 = u64::MAX;
+
+// What is found lies in a map's memory: in a register the verifier would keep
+// apart all ways that lead to it, and look at what follows for each.
+
+#[inline(never)]
+fn leaf(
+    image: &'static Image,
+    first: &'static Chunk,
+    root: u32,
+    address: &Address,
+    found: &mut u64,
+) {
+    let policy = Policy { image, first };
+    let leaf = address::find(&policy, first[0].at(0), root, *address);
+    *found = leaf.map_or(NONE, |leaf| leaf.0.into());
+}
+
+#[inline(never)]
+fn first(
+    image: &'static Image,
+    first: &'static Chunk,
+    domain: &Domain,
+    classes: &Classes,
+    found: &mut u64,
+) {
+    let policy = Policy { image, first };
+    let rule = table::first(&policy, first[0].at(0), domain, classes);
+    *found = rule.map_or(NONE, u64::from);
 }
 
 /// Now as of the last tick, by `CLOCK_MONOTONIC`, in nanoseconds.

@@ -10,6 +10,7 @@ pub mod events;
 pub mod export;
 pub mod latency;
 pub mod log;
+pub mod planes;
 mod stop;
 
 use std::{
@@ -54,6 +55,8 @@ pub enum Command {
     Daemon(daemon::Arguments),
     /// Show or check a configuration
     Config(config::Arguments),
+    /// Check a policy of planes, and explain what it makes of packets
+    Planes(planes::Arguments),
     /// Write files for the systems that kldtrace reports to
     Export(export::Arguments),
     /// Write the signal reference, the man page or completions

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use kldtrace_abi::plane::{
-    Bucket, BucketKey, Cell, Facts, Flow, FlowKey, Outcome, Tables, judge, leaves,
+    Bucket, BucketKey, Cell, Cells, Facts, Flow, FlowKey, Outcome, Tables, judge, leave::leaves,
 };
 
 /// What the kernel's maps would hold.
@@ -37,16 +37,17 @@ impl Host {
 
     /// Notes a packet that leaves on the plane of this number.
     pub fn leaves(&mut self, plane: u8, facts: &Facts) {
-        // Of packets that need no flow there is nothing to note.
-        let _ = leaves(self, plane, facts);
+        leaves(self, plane, &facts.turned());
+    }
+}
+
+impl Cells for Host {
+    fn cell(&self, number: u32) -> Option<&Cell> {
+        self.cells.get(usize::try_from(number).ok()?)
     }
 }
 
 impl Tables for Host {
-    fn cell(&self, number: u32) -> Option<&Cell> {
-        self.cells.get(usize::try_from(number).ok()?)
-    }
-
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         self.flows.get_mut(key)
     }

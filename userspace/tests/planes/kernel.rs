@@ -51,8 +51,8 @@ impl Loaded {
         let (action, _) = run::xdp(&self.fd, packet, 1).unwrap();
         let item = self.told.next().expect("every packet is told of");
         assert_eq!(item.len(), size_of::<Told>());
-        // SAFETY: the program wrote one, and the kernel aligns to 8.
-        let told = unsafe { item.as_ptr().cast::<Told>().read() };
+        // SAFETY: the program wrote one.
+        let told: Told = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
         // include/uapi/linux/bpf.h: XDP_DROP 1, XDP_PASS 2.
         let expected = if told.outcome.action == Action::Drop {
             1
@@ -145,6 +145,11 @@ fn flows_are_the_same_in_the_kernel_and_here() {
         .try_into()
         .unwrap();
     egress.load().unwrap();
+    let info = egress.info().unwrap();
+    println!(
+        "leaving: {:?} instructions looked at",
+        info.verified_instruction_count()
+    );
     let egress = egress.fd().unwrap().try_clone().unwrap();
     let mut host = Host::new(Vec::new());
     let mut established = 0;

@@ -7,7 +7,7 @@
 //! 128: both families come out even.
 
 use super::{
-    Tables,
+    Cells,
     image::{Content, Header, item},
 };
 
@@ -121,7 +121,7 @@ unsafe impl Content for Node {}
 
 /// Finds an address, from root number `root`.
 #[inline(always)]
-pub fn find<K: Tables>(tables: &K, header: &Header, root: u32, address: Address) -> Option<Leaf> {
+pub fn find<K: Cells>(tables: &K, header: &Header, root: u32, address: Address) -> Option<Leaf> {
     let place = root * (1 << ROOT_BITS) + address.first(ROOT_BITS) as u32;
     let entry: u32 = item(tables, header.roots, place)?;
     if entry & NODE == 0 {

@@ -49,16 +49,38 @@ impl FlowKey {
     /// Of a packet that arrives; `None`: such packets belong to no flow.
     #[inline(always)]
     pub fn arriving(facts: &Facts, plane: u8) -> Option<Self> {
-        if matches!(facts.fragment, Fragment::Later) {
-            return None;
-        }
         let local_port = if !is_icmp(facts) {
             facts.destination_port
         } else if is_answer(facts.protocol, facts.icmp_type) {
-            facts.icmp_type as u16
+            facts.icmp_type.into()
         } else {
             return None;
         };
+        Self::of(facts, plane, local_port)
+    }
+
+    /// Of a packet that leaves, turned: the key of its answers. `None`: it has
+    /// none, or is an answer itself.
+    #[inline(always)]
+    pub fn answering(turned: &Facts, plane: u8) -> Option<Self> {
+        if !is_icmp(turned) {
+            return Self::arriving(turned, plane);
+        }
+        // RFC 792 and RFC 4443: echo and time stamp.
+        let answer = match (turned.protocol, turned.icmp_type) {
+            (ICMP, 8) => 0,
+            (ICMP, 13) => 14,
+            (ICMPV6, 128) => 129,
+            _ => return None,
+        };
+        Self::of(turned, plane, answer)
+    }
+
+    #[inline(always)]
+    fn of(facts: &Facts, plane: u8, local_port: u16) -> Option<Self> {
+        if matches!(facts.fragment, Fragment::Later) {
+            return None;
+        }
         Some(Self {
             remote: facts.source,
             local: facts.destination,
@@ -69,25 +91,6 @@ impl FlowKey {
             family: facts.family as u8,
             unused: 0,
         })
-    }
-}
-
-impl FlowKey {
-    /// Of a packet that leaves: the key of its answers. `None`: it has none,
-    /// or is an answer itself.
-    #[inline(always)]
-    pub fn leaving(facts: &Facts, plane: u8) -> Option<Self> {
-        let mut answer = facts.turned();
-        if is_icmp(facts) {
-            // RFC 792 and RFC 4443: echo and time stamp.
-            answer.icmp_type = match (facts.protocol, facts.icmp_type) {
-                (ICMP, 8) => 0,
-                (ICMP, 13) => 14,
-                (ICMPV6, 128) => 129,
-                _ => return None,
-            };
-        }
-        Self::arriving(&answer, plane)
     }
 }
 

@@ -13,7 +13,7 @@
 //! header.table    buckets of the table of rules, one a cell
 //! ```
 
-use super::{Tables, rate::Rate};
+use super::{Cells, rate::Rate};
 
 /// Cells in one value of the kernel's map: 1 MiB. What most packets ask for
 /// comes first in an image, and the kernel reaches all of the first value
@@ -61,7 +61,7 @@ impl Cell {
 
 /// Item `number` of those that begin at cell `first`.
 #[inline(always)]
-pub(super) fn item<T: Content, K: Tables>(tables: &K, first: u32, number: u32) -> Option<T> {
+pub(super) fn item<T: Content, K: Cells>(tables: &K, first: u32, number: u32) -> Option<T> {
     let each = const { 64 / size_of::<T>() as u32 };
     let cell = tables.cell(first.wrapping_add(number / each))?;
     Some(*cell.at(number))

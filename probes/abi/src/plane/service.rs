@@ -1,7 +1,7 @@
 //! From protocol and port to a class: an array.
 
 use super::{
-    Tables,
+    Cells,
     facts::{Facts, Family, Fragment},
     image::{Header, item},
     transport::{ICMP, ICMPV6, TCP, UDP},
@@ -131,6 +131,6 @@ impl Service {
 
 /// Finds a packet's classes.
 #[inline(always)]
-pub fn find<K: Tables>(tables: &K, header: &Header, facts: &Facts) -> Option<Service> {
+pub fn find<K: Cells>(tables: &K, header: &Header, facts: &Facts) -> Option<Service> {
     item(tables, header.services, entry(facts)).map(Service)
 }

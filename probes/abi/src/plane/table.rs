@@ -5,7 +5,7 @@
 //! narrow: bit 0 the source, bit 1 the destination, bit 2 the service.
 
 use super::{
-    Tables,
+    Cells,
     image::{Content, Domain, Header},
 };
 
@@ -91,7 +91,7 @@ pub fn buckets(key: u64, seed: u64, buckets: u32) -> (u32, u32) {
 
 /// The first rule that matches, or the domain's default.
 #[inline(always)]
-pub fn first<K: Tables>(
+pub fn first<K: Cells>(
     tables: &K,
     header: &Header,
     domain: &Domain,
@@ -112,7 +112,7 @@ pub fn first<K: Tables>(
 
 /// The rule of a key; `u32::MAX`: none.
 #[inline(always)]
-fn look_up<K: Tables>(tables: &K, header: &Header, key: u64) -> Option<u32> {
+fn look_up<K: Cells>(tables: &K, header: &Header, key: u64) -> Option<u32> {
     let (bucket, other) = buckets(key, header.seed, header.buckets);
     let slots: &Slots = tables.cell(header.table.wrapping_add(bucket))?.at(0);
     let rule = within(slots, key);

@@ -1,7 +1,7 @@
 //! What becomes of a packet.
 
 use super::{
-    address,
+    address::{self, Address, Leaf},
     facts::{Facts, Family, Fragment, Malformed},
     flow::{self, Flow, FlowKey},
     image::{self, Cell, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, Plane, Rule, WHOLE_ONLY},
@@ -10,11 +10,15 @@ use super::{
     table::{self, Classes},
 };
 
+/// An image.
+pub trait Cells: Sized {
+    /// A cell; `None` behind the end.
+    fn cell(&self, number: u32) -> Option<&Cell>;
+}
+
 /// What a verdict is made from: an image, and what outlives it. In the kernel
 /// these are BPF maps.
-pub trait Tables {
-    /// A cell of the image; `None` behind its end.
-    fn cell(&self, number: u32) -> Option<&Cell>;
+pub trait Tables: Cells {
     /// A flow that is known.
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
     /// Keeps a flow, in place of the one that was there.
@@ -26,6 +30,18 @@ pub trait Tables {
     fn now(&self) -> u64;
     /// The same as of the last tick, some milliseconds ago, at less cost.
     fn tick(&self) -> u64;
+    /// Finds an address, from root number `root`. The kernel does so out of
+    /// line: inlined, the verifier looks at all that follows once for each way
+    /// out of the trie.
+    #[inline(always)]
+    fn leaf(&mut self, header: &Header, root: u32, address: &Address) -> Option<Leaf> {
+        address::find(self, header, root, *address)
+    }
+    /// Finds the first rule that matches; out of line as well.
+    #[inline(always)]
+    fn first(&mut self, header: &Header, domain: &Domain, classes: &Classes) -> Option<u32> {
+        table::first(self, header, domain, classes)
+    }
 }
 
 /// What becomes of a packet.
@@ -232,55 +248,12 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
     outcome
 }
 
-/// Notes a packet that leaves on a plane, so that its answers pass.
+/// What the rules say to a first packet, without counting it against rates:
+/// the detail of a rule says whether it has one. `None`: the image is damaged.
 #[inline(always)]
-pub fn leaves<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<()> {
-    if facts.malformed as u8 != Malformed::No as u8
-        || !matches!(facts.family, Family::V4 | Family::V6)
-    {
-        return None;
-    }
+pub fn unlimited<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<Outcome> {
     let plane = plane(tables, number)?;
-    let key = FlowKey::leaving(facts, number)?;
-    let now = tables.tick();
-    let mut known = false;
-    if let Some(flow) = tables.flow(&key) {
-        if flow.holds(facts.protocol, plane.generation, now) {
-            flow.see(now);
-            return Some(());
-        }
-        known = !flow.is_own();
-    }
-    let flow = began(tables, &plane, number, facts, known)?;
-    tables.remember(&key, Flow { seen: now, ..flow });
-    Some(())
-}
-
-/// Whose a flow is that is not known, or was judged by another policy;
-/// `None`: it needs none.
-#[inline(always)]
-fn began<K: Tables>(
-    tables: &mut K,
-    plane: &Plane,
-    number: u8,
-    facts: &Facts,
-    known: bool,
-) -> Option<Flow> {
-    let own = Flow::of(0, 0, 0);
-    if flow::begins(facts) {
-        return Some(own);
-    }
-    let arriving = facts.turned();
-    let outcome = ruled::<K, false>(tables, plane, number, &arriving)?;
-    if matches!(outcome.action, Action::Pass) {
-        let limited = outcome.detail != 0 && !flow::is_tcp(facts);
-        let of_rule = outcome.rule != 0 && !limited;
-        return of_rule.then(|| Flow::of(plane.generation, outcome.rule, 0));
-    }
-    if known {
-        return Some(Flow::of(plane.generation, 0, 0));
-    }
-    (!flow::answers(facts)).then_some(own)
+    ruled::<K, false>(tables, &plane, number, facts)
 }
 
 /// In audit mode nothing is dropped.
@@ -294,7 +267,7 @@ const fn carried_out(plane: &Plane, mut outcome: Outcome) -> Outcome {
 
 /// A plane; `None` where the image is too short, or there is no such number.
 #[inline(always)]
-fn plane<K: Tables>(tables: &K, number: u8) -> Option<Plane> {
+pub(super) fn plane<K: Cells>(tables: &K, number: u8) -> Option<Plane> {
     let plane = *tables.cell(u32::from(number & 15))?.at(0);
     (number != 0).then_some(plane)
 }
@@ -347,7 +320,7 @@ fn ruled<K: Tables, const LIMIT: bool>(
         return Some(Outcome::pass(Reason::Always).detail(always));
     }
     let family = u32::from(matches!(facts.family, Family::V6));
-    let source = address::find(tables, header, family, facts.source)?;
+    let source = tables.leaf(header, family, &facts.source)?;
     if source.listed() {
         let listed: Listed = *tables
             .cell(header.classes.wrapping_add(source.class()))?
@@ -358,12 +331,12 @@ fn ruled<K: Tables, const LIMIT: bool>(
             return Some(Outcome::drop(Reason::Blocked).by(rule).counted(counter));
         }
     }
-    let destination = address::find(tables, header, 2 + family, facts.destination)?;
+    let destination = tables.leaf(header, 2 + family, &facts.destination)?;
     let domain = domain_of(plane, number, source.plane(), destination.plane());
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
     }
-    if over(tables, plane.rate, || BucketKey::plane(facts, number)) {
+    if LIMIT && over(tables, plane.rate, || BucketKey::plane(facts, number)) {
         return Some(Outcome::drop(Reason::Rate));
     }
     let rules: Domain = *tables
@@ -376,9 +349,9 @@ fn ruled<K: Tables, const LIMIT: bool>(
         service: service.class(),
         protocol: service.protocol(),
     };
-    let first = table::first(tables, header, &rules, &classes)?;
+    let first = tables.first(header, &rules, &classes)?;
     let rule: Rule = image::item(tables, header.rules, first)?;
-    if over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
+    if LIMIT && over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
         return Some(Outcome::drop(Reason::Rate).by(first).counted(rule.counter));
     }
     let action = if rule.pass == 0 {

@@ -1,0 +1,137 @@
+//! `kldtrace planes`.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::planes::{
+    check::{self, Session},
+    compile, explain,
+    host::Host,
+    policy::Policy,
+    read,
+};
+
+/// Where the policy of a node lies.
+const POLICY: &str = "/etc/kldtrace/planes.toml";
+
+/// Arguments of `kldtrace planes`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kldtrace planes check /etc/kldtrace/planes.toml
+  kldtrace planes explain --in wg-storage --packet 'tcp 10.252.0.9:4000 > 10.251.0.2:2049'")]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Read a policy, and say what is wrong with it or will surprise
+    Check {
+        /// The policy
+        #[arg(default_value = POLICY)]
+        file: PathBuf,
+    },
+    /// Say what becomes of a first packet, and by which rule
+    Explain {
+        /// The policy
+        #[arg(long, value_name = "FILE", default_value = POLICY)]
+        policy: PathBuf,
+        /// The plane that it arrives on, by its name or an interface
+        #[arg(long = "in", value_name = "PLANE")]
+        arrives: String,
+        /// The packet, as 'tcp 10.252.0.9:4000 > 10.251.0.2:2049'
+        #[arg(long, value_name = "PACKET")]
+        packet: String,
+    },
+}
+
+/// Checks or explains. A policy with grave findings, and a packet that does not
+/// pass, end in failure, for scripts.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.what {
+        What::Check { file } => run_check(file),
+        What::Explain {
+            policy,
+            arrives,
+            packet,
+        } => run_explain(policy, arrives, packet),
+    }
+}
+
+fn run_check(file: &Path) -> anyhow::Result<ExitCode> {
+    let policy = read::load(file)?;
+    let session = std::env::var("SSH_CONNECTION").ok();
+    let session = session.as_deref().and_then(Session::parse);
+    let name = file.display().to_string();
+    let findings = check::check(&policy, &interfaces()?, session).context(name.clone())?;
+    let mut out = std::io::stdout().lock();
+    for finding in &findings {
+        let kind = if finding.grave { "error" } else { "warning" };
+        writeln!(out, "{name}:{}: {kind}: {}", finding.line, finding.message)?;
+    }
+    if findings.iter().any(|finding| finding.grave) {
+        return Ok(ExitCode::FAILURE);
+    }
+    let rules: usize = policy.planes.iter().map(|plane| plane.rules.len()).sum();
+    writeln!(
+        out,
+        "{name}: ok: {} planes, {} rules, {} between planes",
+        policy.planes.len(),
+        rules,
+        policy.crosses.len()
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_explain(file: &Path, arrives: &str, packet: &str) -> anyhow::Result<ExitCode> {
+    let policy = read::load(file)?;
+    let number = plane(&policy, arrives)?;
+    let facts = explain::packet(packet).map_err(anyhow::Error::msg)?;
+    let compiled = compile::image(&policy, 1).with_context(|| file.display().to_string())?;
+    let outcome = Host::new(compiled.cells.clone()).judge(number, &facts);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", explain::told(&outcome, &compiled))?;
+    Ok(if outcome.action == kldtrace_abi::plane::Action::Pass {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The number of a plane that is named by itself or one of its interfaces.
+fn plane(policy: &Policy, name: &str) -> anyhow::Result<u8> {
+    let planes = || policy.planes.iter();
+    let named = planes().position(|plane| plane.name == name);
+    let place = named.or_else(|| {
+        planes().position(|plane| {
+            let mut patterns = plane.interfaces.iter();
+            patterns.any(|pattern| crate::words::matches(pattern, name))
+        })
+    });
+    let place = place.with_context(|| {
+        let all: Vec<_> = planes().map(|plane| plane.name.as_str()).collect();
+        let hint = crate::words::did_you_mean(name, all.iter().copied());
+        format!(
+            "no plane or interface {name:?}{hint}; the policy has {}",
+            all.join(", ")
+        )
+    })?;
+    Ok(u8::try_from(place + 1)?)
+}
+
+/// The interfaces of this network namespace.
+fn interfaces() -> anyhow::Result<Vec<String>> {
+    let all = fs::read_dir("/sys/class/net").context("cannot list interfaces in /sys/class/net")?;
+    let names = all
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.collect())
+}
