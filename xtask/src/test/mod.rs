@@ -33,6 +33,7 @@ const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
 const PROGRAMS: &[&str] = &[
     "--test=boundaries",
     "--test=plane",
+    "--test=planes",
     "--test=prometheus",
     "--test=tls",
     "--test=spool",
