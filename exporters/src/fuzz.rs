@@ -273,11 +273,11 @@ fn works_on(directory: &std::path::Path) {
     assert_eq!(last, b"the last");
 }
 
-/// An empty directory in memory, of this thread alone.
+/// An empty directory of this process alone. Whoever fuzzes has `TMPDIR` in
+/// memory.
 fn directory(name: &str) -> PathBuf {
-    let thread = std::thread::current().id();
-    let name = format!("kldtrace-fuzz-{}-{thread:?}-{name}", std::process::id());
-    let path = PathBuf::from("/dev/shm").join(name);
+    let name = format!("kldtrace-fuzz-{}-{name}", std::process::id());
+    let path = std::env::temp_dir().join(name);
     let _ = fs::remove_dir_all(&path);
     fs::create_dir(&path).expect("room in memory");
     path

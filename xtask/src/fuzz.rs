@@ -110,8 +110,13 @@ fn build() -> Result<PathBuf> {
     Ok(target.join(host).join("release/parsers"))
 }
 
+/// Where a target's runs leave what they find.
+fn work(target: &str) -> PathBuf {
+    sh::target_dir().join("fuzz/work").join(target)
+}
+
 fn command(program: &Path, target: &str) -> Result<Command> {
-    let work = sh::target_dir().join("fuzz/work").join(target);
+    let work = work(target);
     fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
     let mut command = sh::command(program);
     command.env("KLDTRACE_FUZZ", target).current_dir(work);
@@ -143,20 +148,20 @@ fn run(program: &Path, targets: Vec<String>, seconds: u32) -> Result<()> {
 fn one(program: &Path, target: &str, seconds: u32) -> Result<()> {
     let mut command = command(program, target)?;
     let seeds = folder().join("corpus").join(target);
-    fs::create_dir_all(
-        sh::target_dir()
-            .join("fuzz/work")
-            .join(target)
-            .join("corpus"),
-    )?;
+    fs::create_dir_all(work(target).join("corpus"))?;
+    // Targets that write files do so in memory.
+    let memory = format!("/dev/shm/kldtrace-fuzz-{target}-{}", std::process::id());
+    fs::create_dir_all(&memory).with_context(|| memory.clone())?;
     let output = command
+        .env("TMPDIR", &memory)
         .arg("corpus")
         .arg(seeds)
         .arg(format!("-max_total_time={seconds}"))
         // An input that takes longer than 10 s or more than 1 GiB is a finding.
         .args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"])
-        .output()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+        .output();
+    fs::remove_dir_all(&memory).with_context(|| memory.clone())?;
+    let output = output.with_context(|| format!("cannot start {}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let number = |name: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(name));
@@ -167,7 +172,7 @@ fn one(program: &Path, target: &str, seconds: u32) -> Result<()> {
         bail!(
             "{target} fails: the input is named above; once more with \
              `cargo xtask fuzz {target} --input FILE`, below {}",
-            sh::target_dir().join("fuzz/work").join(target).display()
+            work(target).display()
         );
     }
     println!(
