@@ -125,10 +125,12 @@ fn shared(plane: &Plane, other: &Plane, interfaces: &[String], findings: &mut Ve
     }
     for prefix in &plane.prefixes {
         for that in &other.prefixes {
-            if !prefix.contains(*that) && !that.contains(*prefix) {
+            let both = prefix == that;
+            // All the rest of the world may well be a plane.
+            let world = !both && prefix.length.min(that.length) == 0;
+            if world || (!prefix.contains(*that) && !that.contains(*prefix)) {
                 continue;
             }
-            let both = prefix == that;
             let how = if both {
                 "the first has its addresses"
             } else {

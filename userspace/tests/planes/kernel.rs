@@ -1,7 +1,9 @@
 //! The same verdicts from the program in the kernel.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use aya::{
-    maps::RingBuf,
+    maps::{MapData, RingBuf},
     programs::{ProgramFd, SchedClassifier, Xdp},
 };
 use fastrand::Rng;
@@ -17,7 +19,7 @@ use super::{agree::read, corpus, packet::Packet, random, run};
 /// The programs of one plane, with their packets' way back.
 struct Loaded {
     programs: Programs,
-    told: RingBuf<aya::maps::MapData>,
+    told: RingBuf<MapData>,
     fd: ProgramFd,
 }
 
@@ -49,10 +51,7 @@ impl Loaded {
     /// The verdict on a packet.
     fn judge(&mut self, packet: &[u8]) -> Outcome {
         let (action, _) = run::xdp(&self.fd, packet, 1).unwrap();
-        let item = self.told.next().expect("every packet is told of");
-        assert_eq!(item.len(), size_of::<Told>());
-        // SAFETY: the program wrote one.
-        let told: Told = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
+        let told = next(&mut self.told);
         // include/uapi/linux/bpf.h: XDP_DROP 1, XDP_PASS 2.
         let expected = if told.outcome.action == Action::Drop {
             1
@@ -62,6 +61,14 @@ impl Loaded {
         assert_eq!(action, expected);
         told.outcome
     }
+}
+
+/// What the program tells of the last packet.
+fn next(ring: &mut RingBuf<MapData>) -> Told {
+    let item = ring.next().expect("every packet is told of");
+    assert_eq!(item.len(), size_of::<Told>());
+    // SAFETY: the program wrote one.
+    unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) }
 }
 
 fn root() -> bool {
@@ -194,4 +201,63 @@ fn flows_are_the_same_in_the_kernel_and_here() {
         }
     }
     assert!(established > 1000, "{established}");
+}
+
+/// Packets are judged while the policy is replaced a thousand times: each gets
+/// the verdict of the one policy or of the other, with its generation.
+#[test]
+fn no_packet_sees_half_a_policy() {
+    if !root() {
+        return;
+    }
+    let policy = |prefix: &str, port: u16, generation| {
+        // As many rules before it as make it another number in each.
+        let rule = |name: &str, port: u16| {
+            format!(
+                "[[plane.rule]]\nname = \"{name}\"\nverdict = \"allow\"\nprotocol = \"tcp\"\n\
+                 ports = [{port}]\nsources = [\"{prefix}\"]\n"
+            )
+        };
+        let head = "[[plane]]\nname = \"p\"\ninterfaces = \"x\"\nmode = \"enforce\"\n";
+        let before = (0..generation).map(|n| rule(&format!("r{n}"), 1000 + n));
+        let text = [head, &before.collect::<String>(), &rule("r", port)].concat();
+        compile::image(&read(&text), generation.into()).unwrap()
+    };
+    let (one, other) = (
+        policy("10.1.0.0/16", 22, 3_u16),
+        policy("10.0.0.0/8", 80, 40),
+    );
+    let images = [write(&one.cells).unwrap(), write(&other.cells).unwrap()];
+    let mut hosts = [Host::new(one.cells), Host::new(other.cells)];
+    let mut loaded = load(1, Link::Bare);
+    loaded.programs.swap(&images[0]).unwrap();
+    let source = "10.1.2.3".parse().unwrap();
+    let packets = [22, 80].map(|port| Packet::tcp(source, "10.9.9.9".parse().unwrap(), port));
+    let packets = packets.map(|packet| packet.bytes());
+    let Loaded {
+        mut programs,
+        mut told,
+        fd,
+    } = loaded;
+    let done = AtomicBool::new(false);
+    let mut seen = [0_u32; 2];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..1000 {
+                programs.swap(&images[(turn + 1) % 2]).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            for packet in &packets {
+                run::xdp(&fd, packet, 1).unwrap();
+                let told = next(&mut told);
+                let which = usize::from(told.generation == 40);
+                let expected = hosts[which].judge(1, &parse(&packet[..], Link::Bare));
+                assert_eq!(told.outcome, expected, "generation {}", told.generation);
+                seen[which] += 1;
+            }
+        }
+    });
+    assert!(seen.iter().all(|packets| *packets > 0), "{seen:?}");
 }
