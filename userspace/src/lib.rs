@@ -1,5 +1,6 @@
 //! kldtrace: what runs in user space. `main.rs` is the command.
 
+pub mod bundle;
 pub mod catalogue;
 pub mod cli;
 pub mod collect;

@@ -47,6 +47,11 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
         "systemd-journal-remote",
         "writes journals with times and boots as tests want them",
     ),
+    (
+        Goal::Test,
+        "prometheus-alertmanager",
+        "reads and tests what alerts are routed by (amtool)",
+    ),
     (Goal::Test, "tmux", "a terminal for tests of the live view"),
     (
         Goal::Bench,
@@ -84,14 +89,17 @@ pub fn install(goal: Goal) -> Result<()> {
              https://apt.llvm.org names, then repeat",
         )
     })?;
-    // The tests start a Prometheus of their own; nobody asked for a service.
-    if missing.contains(&"prometheus") && sh::find("systemctl").is_some() {
-        let disable = ["disable", "--quiet", "--now", "prometheus.service"];
-        let outcome = match sh::output(sh::command("systemctl").args(disable)) {
-            Ok(_) => "disabled; only the program is needed".to_owned(),
-            Err(error) => format!("left as the package set it: {error:#}"),
-        };
-        say("service prometheus", &outcome, start);
+    // The tests start their own; nobody asked for a service.
+    for service in ["prometheus", "prometheus-alertmanager"] {
+        if missing.contains(&service) && sh::find("systemctl").is_some() {
+            let unit = format!("{service}.service");
+            let disable = ["disable", "--quiet", "--now", &unit];
+            let outcome = match sh::output(sh::command("systemctl").args(disable)) {
+                Ok(_) => "disabled; only the program is needed".to_owned(),
+                Err(error) => format!("left as the package set it: {error:#}"),
+            };
+            say(&format!("service {service}"), &outcome, start);
+        }
     }
     Ok(())
 }

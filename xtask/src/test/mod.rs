@@ -41,6 +41,7 @@ const PROGRAMS: &[&str] = &[
     "--test=loki",
     "--test=otlp",
     "--test=journal",
+    "--test=bundle",
     "--test=live",
 ];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.

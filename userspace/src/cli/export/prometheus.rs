@@ -1,16 +1,16 @@
 //! `kldtrace export prometheus`: a configuration to start Prometheus with.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 
-use crate::{config::Config, fleet::Fleet, selection};
+use crate::{
+    bundle::{unit::is_time, write},
+    config::Config,
+    fleet::Fleet,
+    selection,
+};
 
 /// Where Prometheus finds its scrape configuration.
 const CONFIGURATION: &str = "prometheus.yml";
@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Time between scrapes, as Prometheus writes it
     #[arg(long, value_name = "TIME", default_value = "15s")]
     interval: String,
-    /// Write over files that are there
+    /// Write over files that kldtrace did not write
     #[arg(long)]
     force: bool,
 }
@@ -67,61 +67,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if secured && config.listen.tls_client_ca.is_some() && arguments.certificate.is_none() {
         bail!("the nodes ask for a certificate: say which with --certificate FILE --key FILE");
     }
-    if !is_time(&arguments.interval) {
+    if !is_time(&arguments.interval) || arguments.interval.starts_with('0') {
         bail!(
             "--interval must be a time such as 15s or 1m, not {:?}",
             arguments.interval
         );
     }
-    fs::create_dir_all(&arguments.dir)
-        .with_context(|| format!("cannot make {}", arguments.dir.display()))?;
     let mut files = vec![(CONFIGURATION, configuration(arguments, secured))];
     if arguments.discover.is_none() {
         let targets = serde_json::to_string_pretty(&fleet.targets())?;
         files.push((TARGETS, targets + "\n"));
     }
-    let written = |name: &str| arguments.dir.join(name);
-    // None is written if one would be lost.
-    for (name, _) in &files {
-        let path = written(name);
-        if path.exists() && !arguments.force {
-            bail!(
-                "{} is there already (--force writes over it)",
-                path.display()
-            );
-        }
-    }
-    for (name, text) in &files {
-        let path = written(name);
-        replace(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{}", path.display());
-    }
+    write::write(&arguments.dir, &files, arguments.force)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether Prometheus reads it as a duration of one unit.
-fn is_time(text: &str) -> bool {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
-    let unit = &text[number.len()..];
-    number.parse::<u32>().is_ok_and(|number| number > 0)
-        && ["ms", "s", "m", "h", "d"].contains(&unit)
-}
-
-/// Prometheus may read at any moment: it sees the old or the new.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, text)?;
-    fs::rename(new, path)
 }
 
 fn configuration(arguments: &Arguments, secured: bool) -> String {
     let mut text = format!(
-        "# Written by kldtrace {} (kldtrace export prometheus).\n\
+        "{heading}\
          # Start Prometheus with --enable-feature=native-histograms,exemplar-storage\n\
          # to have all buckets, and the events that belong to slow operations.\n\
          global:\n  scrape_interval: {interval}\n\
          scrape_configs:\n  - job_name: kldtrace\n",
-        env!("CARGO_PKG_VERSION"),
+        heading = write::heading("kldtrace export prometheus"),
         interval = arguments.interval,
     );
     // JSON's strings are YAML's as well, whatever a name has in it.

@@ -1,0 +1,109 @@
+//! Writing files into a folder that others write to as well.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How a file of ours begins, where it can have a comment.
+const MARK: &str = "# Written by kldtrace ";
+
+/// The first lines of a file: who wrote it, and with which command.
+pub fn heading(command: &str) -> String {
+    format!(
+        "{MARK}{} ({command}).\n\
+         # The same command writes over it: what is changed by hand is lost then.\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Writes all files, or none if one would be lost that is not ours; says on
+/// standard output where they are.
+///
+/// # Errors
+/// When something else is there and `force` is not said, and when the folder
+/// or a file cannot be written.
+pub fn write(folder: &Path, files: &[(&str, String)], force: bool) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        if !force && !is_replaceable(&path, text)? {
+            bail!(
+                "{} is there already, and not written by kldtrace: nothing is written \
+                 (--force writes over it)",
+                path.display()
+            );
+        }
+    }
+    for (name, text) in files {
+        let path = folder.join(name);
+        replace(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Whether nothing is lost when the text is written there.
+fn is_replaceable(path: &Path, text: &str) -> Result<bool> {
+    match fs::read(path) {
+        Ok(old) => Ok(old.starts_with(MARK.as_bytes()) || old == text.as_bytes()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
+/// Whoever reads may do so at any moment: they see the old or the new.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".kldtrace-new");
+    fs::write(&name, text)?;
+    fs::rename(&name, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let ours = |text: &str| [("a.yml", heading("x") + text), ("b.yml", heading("x"))];
+        write(folder, &ours("1"), false).unwrap();
+        // Our own is replaced.
+        write(folder, &ours("2"), false).unwrap();
+        assert!(
+            fs::read_to_string(folder.join("a.yml"))
+                .unwrap()
+                .ends_with('2')
+        );
+
+        fs::write(folder.join("b.yml"), "groups: []").unwrap();
+        fs::write(folder.join("c.yml"), "groups: []").unwrap();
+        let error = write(folder, &ours("3"), false).unwrap_err().to_string();
+        assert!(error.contains("b.yml is there already"), "{error}");
+        // Not even the file before it is written.
+        assert!(
+            fs::read_to_string(folder.join("a.yml"))
+                .unwrap()
+                .ends_with('2')
+        );
+
+        write(folder, &ours("3"), true).unwrap();
+        assert!(
+            fs::read_to_string(folder.join("a.yml"))
+                .unwrap()
+                .ends_with('3')
+        );
+        assert_eq!(fs::read(folder.join("c.yml")).unwrap(), b"groups: []");
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a.yml")).unwrap();
+        let files = [("a.yml", heading("x"))];
+        assert!(write(folder.path(), &files, false).is_err());
+        assert!(write(folder.path(), &files, true).is_err());
+    }
+}
