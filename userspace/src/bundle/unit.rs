@@ -81,7 +81,7 @@ impl Unit {
                 let seconds = number(value)?;
                 if !BOUNDS
                     .map(|power| 2f64.powi(power))
-                    .any(|bound| bound == seconds)
+                    .any(|bound| bound.to_bits() == seconds.to_bits())
                 {
                     bail!(
                         "must be a power of two, such as 0.125 or 0.25: classic histograms have \

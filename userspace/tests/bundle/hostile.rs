@@ -62,7 +62,9 @@ fn poison(case: &mut Value, hostile: &str) {
                 continue;
             };
             let (value, after) = rest.split_once('"').unwrap();
-            if !keep(name, value) && !value.is_empty() {
+            // Of two vdevs only the one that the alert is about.
+            let meant = label(name).is_none_or(|label| label == value);
+            if meant && !keep(name, value) && !value.is_empty() {
                 text = format!("{before}{name}={quoted}{after}");
             }
         }

@@ -27,6 +27,7 @@ mod journald;
 mod load;
 mod net;
 mod own;
+mod paging;
 mod prometheus;
 mod pushes;
 mod rotel;

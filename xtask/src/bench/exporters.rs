@@ -1,4 +1,4 @@
-//! What exporting costs, by the benchmarks of the crate that does it.
+//! What exporting costs, by the benchmarks of the crates that do it.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -12,19 +12,18 @@ fn rounds(bench: &Bench, name: &str) -> Result<Vec<Vec<Value>>> {
     let mut rounds = Vec::new();
     for round in 0..bench.rounds {
         bench.say("exporters", round, name)?;
-        let mut command = sh::cargo();
-        command.args([
-            "bench",
-            "--quiet",
-            "--package=kldtrace-exporters",
-            "--bench",
-        ]);
-        let text = sh::output(command.arg(name))?;
-        let lines = text.lines().map(serde_json::from_str);
-        let lines = lines.collect::<Result<_, _>>();
-        rounds.push(lines.with_context(|| format!("the benchmark {name} printed {text}"))?);
+        rounds.push(lines("kldtrace-exporters", name)?);
     }
     Ok(rounds)
+}
+
+fn lines(package: &str, name: &str) -> Result<Vec<Value>> {
+    let mut command = sh::cargo();
+    command.args(["bench", "--quiet", "--package", package, "--bench", name]);
+    let text = sh::output(&mut command)?;
+    let lines = text.lines().map(serde_json::from_str);
+    let lines = lines.collect::<Result<_, _>>();
+    lines.with_context(|| format!("the benchmark {name} printed {text}"))
 }
 
 /// A number of the line in which all of `wanted` stand, for each round.
@@ -68,6 +67,23 @@ pub fn journal(bench: &Bench) -> Result<Vec<Row>> {
         row("kldtrace", of(true, "us_a_line")?),
         row("without redaction", of(false, "us_a_line")?),
         row("journalctl", of(true, "journalctl_us_a_line")?),
+    ])
+}
+
+/// All alert and recording rules on 500 nodes: once, as it takes two minutes and
+/// is a median already.
+pub fn rules(bench: &Bench) -> Result<Vec<Row>> {
+    bench.say("rules on 500 nodes", 0, "prometheus")?;
+    let round = [lines("kldtrace", "rules")?];
+    let of = |name: &str| numbers(&round, &[("nodes", 500.into())], name);
+    let what = "all rules once, 500 nodes";
+    let cycle = Row::new(what, "prometheus", "ms", of("cycle_ms")?);
+    let series = Row::new("the same, series", "prometheus", "series", of("series")?);
+    let failures = Row::new("the same, failures", "prometheus", "rules", of("failures")?);
+    Ok(vec![
+        cycle.goal(Goal::AtMost(1000.0)),
+        series,
+        failures.goal(Goal::AtMost(0.0)),
     ])
 }
 

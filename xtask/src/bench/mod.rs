@@ -74,6 +74,8 @@ enum Name {
     Push,
     /// What a line of the journal costs on its way into the spool.
     Journal,
+    /// What evaluating the alert rules costs a Prometheus with 500 nodes.
+    Rules,
 }
 
 /// What every measurement needs.
@@ -169,5 +171,6 @@ fn measure(bench: &Bench, name: Name) -> Result<Vec<Row>> {
         Name::Bodies => exporters::bodies(bench).context("bodies of scrapes"),
         Name::Push => exporters::push(bench).context("push"),
         Name::Journal => exporters::journal(bench).context("journal"),
+        Name::Rules => exporters::rules(bench).context("rules"),
     }
 }

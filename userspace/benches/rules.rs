@@ -1,0 +1,244 @@
+//! What evaluating the rules costs a Prometheus with many nodes. Each node has
+//! every family of the catalogue, with as many series as a busy one; a real
+//! Prometheus scrapes them and says how long its rules took.
+//!
+//! Prints one JSON object.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use kldtrace::{
+    bundle::{RULES, template::Bundle, values::Values},
+    catalogue::{Signal, signals},
+};
+use kldtrace_exporters::{
+    model::{Family, Histogram, Kind, Series, Unit, Value},
+    prometheus::{Format, encode, negotiate},
+};
+use serde_json::json;
+
+const NODES: usize = 500;
+/// So that a window of five minutes has, after two, what it has after five at
+/// the usual 15 s.
+const INTERVAL: &str = "5s";
+const WARM_UP: Duration = Duration::from_mins(2);
+/// Evaluations that are looked at.
+const LOOKS: usize = 5;
+
+fn main() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let targets = listener.local_addr().expect("its address").port();
+    let body = Arc::new(Body::new());
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let body = body.clone();
+            thread::spawn(move || while answer(&stream, &body).is_some() {});
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let prometheus = Prometheus::start(folder.path(), targets);
+    thread::sleep(WARM_UP);
+    let mut cycles = Vec::new();
+    for _ in 0..LOOKS {
+        thread::sleep(Duration::from_secs(5));
+        cycles.push(1e3 * prometheus.number("prometheus_rule_group_last_duration_seconds"));
+    }
+    cycles.sort_by(f64::total_cmp);
+    let line = json!({
+        "nodes": NODES,
+        "series": prometheus.number("prometheus_tsdb_head_series"),
+        "rules": prometheus.number("prometheus_rule_group_rules"),
+        "failures": prometheus.number("prometheus_rule_evaluation_failures_total"),
+        "cycle_ms": cycles[LOOKS / 2],
+    });
+    println!("{line}");
+}
+
+/// What all nodes answer within the same second: only Prometheus is measured.
+struct Body {
+    start: Instant,
+    last: Mutex<(u64, Arc<Vec<u8>>)>,
+}
+
+impl Body {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last: Mutex::default(),
+        }
+    }
+
+    fn now(&self, format: Format) -> Arc<Vec<u8>> {
+        // From 1 on: at 0 nothing is there.
+        let second = self.start.elapsed().as_secs() + 1;
+        let mut last = self.last.lock().expect("no thread has panicked");
+        if last.0 != second {
+            let families: Vec<_> = signals().map(|signal| family(signal, second)).collect();
+            *last = (second, Arc::new(encode(format, &families)));
+        }
+        last.1.clone()
+    }
+}
+
+/// One scrape; `None`: the end of the connection.
+fn answer(stream: &TcpStream, body: &Body) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut accept = None;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("accept")
+        {
+            accept = Some(value.trim().to_owned());
+        }
+    }
+    let format = negotiate(accept.as_deref());
+    let body = body.now(format);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        format.content_type(),
+        body.len()
+    );
+    let mut stream = stream;
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(&body).ok()
+}
+
+/// Values of a label on one node.
+fn values(label: &str) -> Vec<String> {
+    let numbered = |count: usize| (0..count).map(|n| format!("{label}-{n}")).collect();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    match label {
+        "unit" => numbered(20),
+        "dataset" => numbered(8),
+        "device" | "vdev" | "peer" => numbered(4),
+        "interface" => numbered(2),
+        "op" => words(&["read", "write", "fsync"]),
+        "type" => words(&["read", "write"]),
+        "stage" => words(&["zil_commit", "arc_miss"]),
+        "reason" => words(&["uninterruptible", "no_answer"]),
+        "phase" => words(&["sync", "open"]),
+        "role" => words(&["initiator", "responder"]),
+        "state" => words(&["ONLINE"]),
+        "kind" => words(&["data", "syn"]),
+        "what" => words(&["size", "target"]),
+        "result" => words(&["assigned", "dirty_delay", "taken", "refused"]),
+        _ => numbered(1),
+    }
+}
+
+fn family(signal: &Signal, seconds: u64) -> Family {
+    let mut sets: Vec<Vec<_>> = vec![Vec::new()];
+    for &label in signal.labels {
+        let with = |set: &Vec<_>| {
+            let set = set.clone();
+            let more = move |value: String| [&set[..], &[(label.into(), value.into())]].concat();
+            values(label).into_iter().map(more)
+        };
+        sets = sets.iter().flat_map(with).collect();
+    }
+    let value = match (signal.kind, signal.unit) {
+        (Kind::Histogram, _) => Value::Histogram(Histogram {
+            sum_ns: seconds * 3_000_000,
+            buckets: (-80..-64).map(|index| (index, 10 * seconds)).collect(),
+            ..Histogram::default()
+        }),
+        (Kind::Counter, Unit::Seconds) => Value::Float(seconds as f64 / 1e3),
+        (Kind::Counter, _) => Value::Integer(seconds),
+        _ => Value::Integer(1),
+    };
+    let series = |labels: Vec<(_, Arc<str>)>| Series {
+        labels,
+        value: value.clone(),
+    };
+    Family {
+        name: signal.metric.into(),
+        help: signal.help.into(),
+        kind: signal.kind,
+        unit: signal.unit,
+        series: sets.into_iter().map(series).collect(),
+    }
+}
+
+/// A Prometheus with the rules; ends with this value.
+struct Prometheus {
+    child: Child,
+    port: u16,
+}
+
+impl Prometheus {
+    fn start(folder: &std::path::Path, targets: u16) -> Self {
+        let bundle = Bundle::parse(RULES).expect("a bundle");
+        let values = Values::new(&[])
+            .and_then(|values| values.with_selector("job=\"kldtrace\""))
+            .and_then(|values| values.with_runbooks("https://example.org"))
+            .expect("values");
+        for (name, text) in bundle.fill(&values).expect("rules") {
+            fs::write(folder.join(name), text).expect("a written file");
+        }
+        let target = |node: usize| {
+            json!({
+                "targets": [format!("127.0.0.1:{targets}")],
+                "labels": {"instance": format!("node-{node}"), "node": format!("node-{node}")},
+            })
+        };
+        let targets: Vec<_> = (0..NODES).map(target).collect();
+        // JSON is YAML.
+        let config = json!({
+            "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
+            "rule_files": ["kldtrace-*.yml"],
+            "scrape_configs": [{"job_name": "kldtrace", "static_configs": targets}],
+        });
+        fs::write(folder.join("prometheus.yml"), config.to_string()).expect("a written file");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        let child = Command::new("prometheus")
+            .current_dir(folder)
+            .arg("--enable-feature=native-histograms")
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus");
+        Self { child, port }
+    }
+
+    /// The sum over the series of one of its own metrics.
+    fn number(&self, metric: &str) -> f64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("prometheus");
+        stream
+            .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+            .expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let of_metric = |line: &&str| {
+            let rest = line.strip_prefix(metric);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+        text.lines().filter(of_metric).filter_map(value).sum()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
