@@ -6,14 +6,28 @@ use anyhow::{Context as _, Result, bail};
 
 /// How a file of ours begins, where it can have a comment.
 const MARK: &str = "# Written by kldtrace ";
+/// What stands before the checksum of all that follows the first line.
+const SUM: &str = ", sum ";
 
-/// The first lines of a file: who wrote it, and with which command.
-pub fn heading(command: &str) -> String {
-    format!(
-        "{MARK}{} ({command}).\n\
-         # The same command writes over it: what is changed by hand is lost then.\n",
-        env!("CARGO_PKG_VERSION")
-    )
+/// A text with a first line that says who wrote it, with which command, and by
+/// a checksum whether somebody has changed it since.
+pub fn marked(command: &str, text: &str) -> String {
+    let text = format!("# The same command writes over it, unless it was changed by hand.\n{text}");
+    let version = env!("CARGO_PKG_VERSION");
+    let sum = crc32fast::hash(text.as_bytes());
+    format!("{MARK}{version} ({command}){SUM}{sum:08x}\n{text}")
+}
+
+/// Whether a file is as [`marked`] made it.
+fn is_ours(file: &[u8]) -> bool {
+    let parse = || {
+        let end = file.iter().position(|&byte| byte == b'\n')?;
+        let first = std::str::from_utf8(&file[..end]).ok()?;
+        let (_, sum) = first.strip_prefix(MARK)?.rsplit_once(SUM)?;
+        let sum = u32::from_str_radix(sum, 16).ok()?;
+        Some(sum == crc32fast::hash(&file[end + 1..]))
+    };
+    parse() == Some(true)
 }
 
 /// Writes all files, or none if one would be lost that is not ours; says on
@@ -28,7 +42,7 @@ pub fn write(folder: &Path, files: &[(&str, String)], force: bool) -> Result<()>
         let path = folder.join(name);
         if !force && !is_replaceable(&path, text)? {
             bail!(
-                "{} is there already, and not written by kldtrace: nothing is written \
+                "{} is there already, and not as kldtrace wrote it: nothing is written \
                  (--force writes over it)",
                 path.display()
             );
@@ -45,7 +59,7 @@ pub fn write(folder: &Path, files: &[(&str, String)], force: bool) -> Result<()>
 /// Whether nothing is lost when the text is written there.
 fn is_replaceable(path: &Path, text: &str) -> Result<bool> {
     match fs::read(path) {
-        Ok(old) => Ok(old.starts_with(MARK.as_bytes()) || old == text.as_bytes()),
+        Ok(old) => Ok(is_ours(&old) || old == text.as_bytes()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
     }
@@ -67,7 +81,7 @@ mod tests {
     fn what_others_wrote_stays() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let ours = |text: &str| [("a.yml", heading("x") + text), ("b.yml", heading("x"))];
+        let ours = |text: &str| [("a.yml", marked("x", text)), ("b.yml", marked("x", ""))];
         write(folder, &ours("1"), false).unwrap();
         // Our own is replaced.
         write(folder, &ours("2"), false).unwrap();
@@ -99,10 +113,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_changed_by_hand_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yml");
+        let text = marked("x", "a: 1\n");
+        assert!(is_ours(text.as_bytes()));
+        for changed in [
+            text.replace("a: 1", "a: 2"),
+            format!("{text}b: 1\n"),
+            text.replace(SUM, ""),
+            MARK.to_owned(),
+        ] {
+            assert!(!is_ours(changed.as_bytes()));
+            fs::write(&path, &changed).unwrap();
+            write(folder.path(), &[("a.yml", text.clone())], false).unwrap_err();
+            assert_eq!(fs::read_to_string(&path).unwrap(), changed);
+        }
+    }
+
+    #[test]
     fn a_folder_in_the_place_of_a_file_is_told() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("a.yml")).unwrap();
-        let files = [("a.yml", heading("x"))];
+        let files = [("a.yml", marked("x", ""))];
         assert!(write(folder.path(), &files, false).is_err());
         assert!(write(folder.path(), &files, true).is_err());
     }

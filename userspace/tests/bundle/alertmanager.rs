@@ -1,6 +1,12 @@
 //! Alertmanager's own tool reads the configuration and says who is told.
 
-use std::{path::Path, process::Command};
+use std::{
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -106,6 +112,146 @@ fn every_alert_is_routed() {
             ],
         );
         assert_eq!(said.trim(), receivers, "{alert}");
+    }
+}
+
+/// A running Alertmanager; ends with this value.
+struct Running {
+    child: Child,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// It tells nobody: the files with the secrets are not there.
+    fn start() -> Self {
+        let folder = exported(&[]);
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let child = Command::new("prometheus-alertmanager")
+            .current_dir(folder.path())
+            .args(["--config.file=alertmanager.yml", "--storage.path=data"])
+            .arg("--cluster.listen-address=")
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < until, "alertmanager does not answer");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let url = format!("--alertmanager.url=http://{address}");
+        Self { child, url, folder }
+    }
+
+    fn amtool(&self, arguments: &[&str]) -> String {
+        let url = [self.url.as_str()];
+        amtool(self.folder.path(), &[&url[..], arguments].concat())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first of two alerts keeps the second quiet, or does not.
+#[test]
+fn one_fault_is_told_once() {
+    if !installed("amtool") || !installed("prometheus-alertmanager") {
+        return;
+    }
+    let node = "alertname=NodeDown severity=critical job=k instance=1 node=n-1 peer=n-1";
+    let pool = "alertname=ZfsPoolDown severity=critical job=k instance=1 pool=tank";
+    for (source, target, quiet) in [
+        (
+            node,
+            "alertname=ZfsPoolDown severity=critical job=k instance=1",
+            true,
+        ),
+        (
+            node,
+            "alertname=SchedRunqueueSlow severity=warning job=k instance=1",
+            true,
+        ),
+        (
+            node,
+            "alertname=SchedRunqueueSlow severity=warning job=k instance=2",
+            false,
+        ),
+        (
+            node,
+            "alertname=NodeDown severity=critical job=k instance=2 node=n-2 peer=n-2",
+            false,
+        ),
+        (node, "alertname=Watchdog severity=none", false),
+        (node, "alertname=NodesAbsent severity=critical job=k", false),
+        // Another node's tunnel to it, and to somebody else.
+        (
+            node,
+            "alertname=WireguardHandshakeFailing severity=critical job=k instance=2 peer=n-1",
+            true,
+        ),
+        (
+            node,
+            "alertname=WireguardHandshakeFailing severity=critical job=k instance=2 peer=n-3",
+            false,
+        ),
+        // Without names of nodes all peers would be alike.
+        (
+            "alertname=NodeDown severity=critical job=k instance=1",
+            "alertname=WireguardHandshakesRefused severity=warning job=k instance=2",
+            false,
+        ),
+        (
+            pool,
+            "alertname=ZfsZilCommitSlow severity=warning job=k instance=1 pool=tank",
+            true,
+        ),
+        (
+            pool,
+            "alertname=ZfsZilCommitSlow severity=warning job=k instance=1 pool=b",
+            false,
+        ),
+        (
+            pool,
+            "alertname=ZfsDataLost severity=critical job=k instance=1 pool=tank",
+            false,
+        ),
+        (
+            "alertname=KldtraceCollectorHangs severity=warning job=k instance=1 collector=zfs",
+            "alertname=KldtraceSignalAbsent severity=warning job=k instance=1 signal=zfs.txg_time",
+            true,
+        ),
+    ] {
+        let running = Running::start();
+        for alert in [source, target] {
+            let labels: Vec<_> = alert.split(' ').collect();
+            running.amtool(&[&["alert", "add"][..], &labels].concat());
+        }
+        let inhibited = running.amtool(&["alert", "query", "--inhibited", "-o", "json"]);
+        let inhibited: Value = serde_json::from_str(&inhibited).unwrap();
+        let names: Vec<_> = inhibited
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|alert| {
+                format!(
+                    "alertname={}",
+                    alert["labels"]["alertname"].as_str().unwrap()
+                )
+            })
+            .collect();
+        let expected: Vec<_> = quiet
+            .then(|| target.split(' ').next().unwrap().to_owned())
+            .into_iter()
+            .collect();
+        assert_eq!(names, expected, "{source}; {target}");
     }
 }
 

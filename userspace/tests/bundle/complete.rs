@@ -1,10 +1,11 @@
 //! What belongs to an alert is there: each missing part is named.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use kldtrace::bundle;
+use serde_json::{Value, json};
 
-use super::files::{Exported, TestFile, export, repository, said, subjects, yaml};
+use super::files::{Exported, TestFile, export, installed, repository, said, subjects, yaml};
 
 /// Alerts about nothing on a node; the others name it.
 const WITHOUT_NODE: &[&str] = &["NodesAbsent", "Watchdog"];
@@ -150,6 +151,32 @@ fn export_keeps_what_others_wrote() {
     );
     let zfs = fs::read_to_string(rules.join("kldtrace-zfs.yml")).unwrap();
     assert!(zfs.starts_with("# Written by kldtrace "));
+}
+
+/// Rules and the configuration that reads them, into one folder.
+#[test]
+fn prometheus_reads_the_rules() {
+    if !installed("promtool") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let discover = ["--discover", "http://node-1:9750/targets"];
+    let alertmanager = ["--alertmanager", "a:9093", "--alertmanager", "b:9093"];
+    let more = [&discover[..], &alertmanager].concat();
+    let written = export("prometheus", folder.path(), &more);
+    assert!(written.status.success(), "{}", said(&written));
+    export("alerts", &folder.path().join("rules"), &[]);
+    let output = Command::new("promtool")
+        .args(["check", "config", "prometheus.yml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let found = format!("{} rule files found", subjects().len());
+    assert!(said(&output).contains(&found), "{}", said(&output));
+    let config: Value = yaml(&folder.path().join("prometheus.yml"));
+    let targets = &config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"];
+    assert_eq!(*targets, json!(["a:9093", "b:9093"]));
 }
 
 #[test]

@@ -294,13 +294,13 @@ fn faults_reach_the_right_people() {
     // A daemon that is killed pages once, and when it is back that is told.
     daemon.signal(libc::SIGKILL);
     daemon.ended();
-    receiver.wait("/pagerduty", "NodeDown", "trigger");
+    receiver.wait("/pagerduty", "NodeDown", "\"event_action\":\"trigger\"");
     receiver.wait("/slack", "NodeDown", "FIRING");
     let folder = tempfile::tempdir().unwrap();
     let config = Daemon::configuration(daemon.port, &folder.path().join("s"), &more);
     fs::write(folder.path().join("c.toml"), config).unwrap();
     let _back = Daemon::run(folder, daemon.port);
-    receiver.wait("/pagerduty", "NodeDown", "resolve");
+    receiver.wait("/pagerduty", "NodeDown", "\"event_action\":\"resolve\"");
     receiver.wait("/slack", "NodeDown", "RESOLVED");
     // Prometheus sent it before it knew of Alertmanager: again after a minute.
     receiver.wait("/watchdog", "Watchdog", "firing");

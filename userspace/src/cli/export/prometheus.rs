@@ -22,7 +22,8 @@ const TARGETS: &str = "kldtrace-targets.json";
 #[command(after_help = "Examples:
   kldtrace export prometheus /etc/prometheus --config /etc/kldtrace.toml \\
       --ca ca.pem --certificate prometheus.pem --key prometheus.key
-  kldtrace export prometheus . --discover https://node-1.example:9750/targets
+  kldtrace export prometheus . --discover https://node-1.example:9750/targets \\
+      --alertmanager localhost:9093
   promtool check config prometheus.yml")]
 pub struct Arguments {
     /// Folder to write prometheus.yml and kldtrace-targets.json to
@@ -42,10 +43,13 @@ pub struct Arguments {
     /// Its key
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
+    /// Alertmanager that is told of alerts, as HOST:PORT; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    alertmanager: Vec<String>,
     /// Time between scrapes, as Prometheus writes it
     #[arg(long, value_name = "TIME", default_value = "15s")]
     interval: String,
-    /// Write over files that kldtrace did not write
+    /// Write over files that kldtrace did not write, or that were changed since
     #[arg(long)]
     force: bool,
 }
@@ -73,7 +77,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             arguments.interval
         );
     }
-    let mut files = vec![(CONFIGURATION, configuration(arguments, secured))];
+    let text = configuration(arguments, secured);
+    let text = write::marked("kldtrace export prometheus", &text);
+    let mut files = vec![(CONFIGURATION, text)];
     if arguments.discover.is_none() {
         let targets = serde_json::to_string_pretty(&fleet.targets())?;
         files.push((TARGETS, targets + "\n"));
@@ -84,16 +90,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn configuration(arguments: &Arguments, secured: bool) -> String {
     let mut text = format!(
-        "{heading}\
-         # Start Prometheus with --enable-feature=native-histograms,exemplar-storage\n\
+        "# Start Prometheus with --enable-feature=native-histograms,exemplar-storage\n\
          # to have all buckets, and the events that belong to slow operations.\n\
-         global:\n  scrape_interval: {interval}\n\
-         scrape_configs:\n  - job_name: kldtrace\n",
-        heading = write::heading("kldtrace export prometheus"),
+         global:\n  scrape_interval: {interval}\n  evaluation_interval: {interval}\n\
+         # From kldtrace export alerts, into this folder or rules/ in it.\n\
+         rule_files: [kldtrace-*.yml, rules/kldtrace-*.yml]\n",
         interval = arguments.interval,
     );
     // JSON's strings are YAML's as well, whatever a name has in it.
     let quoted = |text: &dyn std::fmt::Display| serde_json::Value::from(text.to_string());
+    if !arguments.alertmanager.is_empty() {
+        let targets = serde_json::Value::from(arguments.alertmanager.clone());
+        let _ = writeln!(
+            text,
+            "alerting:\n  alertmanagers:\n    - static_configs:\n        - targets: {targets}"
+        );
+    }
+    text.push_str("scrape_configs:\n  - job_name: kldtrace\n");
     if secured || arguments.ca.is_some() || arguments.certificate.is_some() {
         text.push_str("    scheme: https\n");
     }

@@ -20,7 +20,7 @@ pub struct Settings {
     /// List the settings with their defaults, units and reasons
     #[arg(long)]
     pub list: bool,
-    /// Write over files that kldtrace did not write
+    /// Write over files that kldtrace did not write, or that were changed since
     #[arg(long)]
     pub force: bool,
 }
@@ -36,10 +36,9 @@ pub fn export(
     let bundle = Bundle::parse(sources)?;
     match folder {
         Some(folder) if !settings.list => {
-            let heading = write::heading(command);
             let mut files = bundle.fill(values)?;
             for (_, text) in &mut files {
-                text.insert_str(0, &heading);
+                *text = write::marked(command, text);
             }
             write::write(folder, &files, settings.force)?;
         }
