@@ -1,7 +1,7 @@
 //! What arrives.
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use kldtrace_abi::plane::{Action, Facts, Outcome, at_once, by_rules, count::counter};
+use kldtrace_abi::plane::{Action, Facts, Outcome, at_once, by_rules, count::counter, refuse};
 
 use crate::{
     frame::Frame,
@@ -29,6 +29,9 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
         Some(outcome) => seen.outcome = outcome,
         None => judge(image, first, plane, seen),
     }
+    if matches!(seen.outcome.action, Action::WouldDrop) {
+        keep_out(image, first, plane, seen);
+    }
     let Seen { facts, outcome, .. } = seen;
     count(plane, facts, outcome);
     if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due()) {
@@ -51,6 +54,14 @@ pub fn plane_empty(_ctx: XdpContext) -> u32 {
 fn judge(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
     let Seen { facts, found, .. } = seen;
     seen.outcome = by_rules(&mut Maps::new(image, first, found), plane, facts);
+}
+
+/// Refuses the flow of what passes in audit mode alone.
+#[inline(never)]
+fn keep_out(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
+    let Seen { facts, found, .. } = seen;
+    // Malformed packets and the like have no flow.
+    let _ = refuse(&mut Maps::new(image, first, found), plane, facts);
 }
 
 #[inline(always)]

@@ -1,10 +1,10 @@
-//! The planes' filters: XDP where packets arrive, and tcx where they leave. What they make of a packet is
-//! in `kldtrace_abi::plane`, which says how; here are only its maps.
+//! The planes' filters: XDP where packets arrive, and tcx where they leave.
+//! What they make of a packet is in `kldtrace_abi::plane`, which says how; here
+//! are only its maps.
 //!
 //! The object is loaded once for each interface, with the plane and what its
 //! packets begin with as settings: the verifier removes what the other kind of
-//! interface needs, and no packet asks which plane it is on. Policy, flows and
-//! counters are shared by their pins.
+//! interface needs, and no packet asks which plane it is on.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

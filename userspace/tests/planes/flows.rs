@@ -124,6 +124,21 @@ fn audit_admits_nothing_for_later() {
     }
 }
 
+/// Nor does a part of a datagram that the plane would not take.
+#[test]
+fn audit_admits_no_flow_by_its_parts() {
+    let mut host = Host::new(policy("audit", "fragments = \"drop\"\n", 1).cells);
+    let peer = "udp 10.0.0.9:50000 > 10.0.0.2:80";
+    let part = host.judge(1, &facts(&format!("{peer} first"), 0));
+    assert_eq!(
+        (part.action, part.reason),
+        (Action::WouldDrop, Reason::Fragment)
+    );
+    host.leaves(1, &facts("udp 10.0.0.2:80 > 10.0.0.9:50000", 0));
+    host.cells = policy("enforce", "fragments = \"drop\"\n", 2).cells;
+    assert_eq!(host.judge(1, &facts(peer, 0)).action, Action::Drop);
+}
+
 #[test]
 fn connections_that_were_there_before_go_on_and_refusals_make_none() {
     let mut host = Host::new(policy("enforce", "", 1).cells);

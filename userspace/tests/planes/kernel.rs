@@ -1,9 +1,12 @@
 //! The same verdicts from the program in the kernel.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use aya::{
-    maps::{MapData, RingBuf},
+    maps::{MapData, PerCpuArray, RingBuf},
     programs::{ProgramFd, SchedClassifier, Xdp},
 };
 use fastrand::Rng;
@@ -12,7 +15,14 @@ use kldtrace::planes::{
     host::Host,
     install::{Programs, write},
 };
-use kldtrace_abi::plane::{Action, Link, Outcome, Reason, count::Told, parse};
+use kldtrace_abi::{
+    loss::Loss,
+    plane::{
+        Action, Link, Outcome, Reason,
+        count::{Count, Told, counter, counters},
+        parse,
+    },
+};
 
 use super::{agree::read, corpus, packet::Packet, random, run};
 
@@ -24,7 +34,12 @@ struct Loaded {
 }
 
 fn load(plane: u8, link: Link) -> Loaded {
-    let mut programs = Programs::load(plane, link, 1000, true).unwrap();
+    load_telling(plane, link, true)
+}
+
+/// The same; `all`: every packet is told of, else drops.
+fn load_telling(plane: u8, link: Link, all: bool) -> Loaded {
+    let mut programs = Programs::load(plane, link, 1000, all).unwrap();
     let told = programs.ebpf.take_map("PLANE_TOLD").unwrap();
     let program: &mut Xdp = programs
         .ebpf
@@ -111,6 +126,8 @@ fn random_packets_get_the_same_verdict_in_the_kernel_and_here() {
     let mut rng = Rng::with_seed(7);
     for link in [Link::Bare, Link::Ethernet] {
         let mut loaded = load(1, link);
+        let counts = loaded.programs.counts().unwrap();
+        let mut counted: HashMap<u32, Count> = HashMap::new();
         for _ in 0..20 {
             let policy = read(&random::policy(&mut rng, 20));
             let compiled = compile::image(&policy, 1).unwrap();
@@ -128,11 +145,52 @@ fn random_packets_get_the_same_verdict_in_the_kernel_and_here() {
                     }
                     bytes.truncate(rng.usize(run::LEAST..=bytes.len() + 20));
                 }
-                let expected = host.judge(1, &parse(&bytes[..], link));
+                let facts = parse(&bytes[..], link);
+                let expected = host.judge(1, &facts);
                 assert_eq!(loaded.judge(&bytes), expected, "{bytes:x?}");
+                let count = counted.entry(counter(1, &expected)).or_default();
+                count.packets += 1;
+                count.bytes += u64::from(facts.length);
             }
         }
+        for number in 0..counters(1000) {
+            let expected = counted.get(&number).copied().unwrap_or_default();
+            assert_eq!(counts.read(number).unwrap(), expected, "counter {number}");
+        }
     }
+}
+
+/// A flood of drops is told of so often, and the rest are counted as lost.
+#[test]
+fn drops_that_are_not_told_are_counted() {
+    const DROPS: u64 = 500;
+    if !root() {
+        return;
+    }
+    let (_, compiled, _) = corpus::corpus();
+    let mut loaded = load_telling(2, Link::Bare, false);
+    loaded
+        .programs
+        .swap(&write(&compiled.cells).unwrap())
+        .unwrap();
+    let losses = loaded.programs.ebpf.take_map("LOSSES").unwrap();
+    let losses: PerCpuArray<MapData, u64> = losses.try_into().unwrap();
+    for _ in 0..DROPS {
+        let (action, _) = run::xdp(&loaded.fd, &[0x50; 40], 1).unwrap();
+        assert_eq!(action, 1);
+    }
+    let mut told = 0;
+    while let Some(item) = loaded.told.next() {
+        assert_eq!(item.len(), size_of::<Told>());
+        told += 1;
+    }
+    let lost: u64 = losses
+        .get(&(Loss::PlaneEvent as u32), 0)
+        .unwrap()
+        .iter()
+        .sum();
+    assert!(told >= 50 && lost > 0, "{told} told, {lost} lost");
+    assert_eq!(told + lost, DROPS);
 }
 
 /// Packets arrive and leave, and the policy is replaced now and then: after

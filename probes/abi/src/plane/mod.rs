@@ -10,7 +10,8 @@
 //! the image up once and asks nothing else about the policy, so an update of
 //! that one entry is the whole swap: no packet sees a part of one policy and a
 //! part of another, however many tables there are. What must outlive a policy
-//! lies outside: [`Flow`]s and [`Bucket`]s.
+//! lies outside: [`Flow`]s, which packets that leave make ([`leave`]), and
+//! [`Bucket`]s.
 //!
 //! # Cost that does not grow with the rules
 //!
@@ -84,4 +85,6 @@ pub use flow::{Flow, FlowKey, ShortKey};
 pub use image::Cell;
 pub use parse::{EXTENSIONS, Link, Packet, parse, read};
 pub use rate::{Bucket, BucketKey, Rate};
-pub use verdict::{Action, Cells, Outcome, Reason, Tables, at_once, by_rules, judge, unlimited};
+pub use verdict::{
+    Action, Cells, Outcome, Reason, Tables, at_once, by_rules, judge, refuse, unlimited,
+};

@@ -145,7 +145,8 @@ pub struct Outcome {
     pub action: Action,
     /// Why.
     pub reason: Reason,
-    /// More about the reason: the [`Malformed`] or [`Always`] that it is.
+    /// More about the reason: the [`Malformed`] or [`Always`] that it is; from
+    /// [`unlimited`] 1 for a rule with a rate.
     pub detail: u8,
     /// 0.
     pub unused: u8,
@@ -211,10 +212,15 @@ impl Outcome {
 /// meant to be filtered. A damaged image drops.
 #[inline(always)]
 pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
-    match at_once(tables, number, facts) {
+    let outcome = match at_once(tables, number, facts) {
         Some(outcome) => outcome,
         None => by_rules(tables, number, facts),
+    };
+    if matches!(outcome.action, Action::WouldDrop) {
+        // Malformed packets and the like have no flow.
+        let _ = refuse(tables, number, facts);
     }
+    outcome
 }
 
 /// The first part of [`judge`]: all that needs no rule; `None`: go on with
@@ -237,15 +243,8 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
         return Outcome::drop(Reason::Image);
     };
     let outcome = ruled::<K, true>(tables, &plane, number, facts);
-    let outcome = carried_out(&plane, outcome.unwrap_or(Outcome::drop(Reason::Image)));
-    if matches!(outcome.action, Action::WouldDrop) {
-        // Its answers must not make it the node's own.
-        if let Some(key) = FlowKey::arriving(facts, number) {
-            let seen = tables.tick();
-            tables.remember(&key, Flow::of(plane.generation, 0, seen));
-        }
-    }
-    outcome
+    let outcome = outcome.unwrap_or(Outcome::drop(Reason::Image));
+    carried_out(&plane, outcome)
 }
 
 /// What the rules say to a first packet, without counting it against rates:
@@ -263,6 +262,21 @@ const fn carried_out(plane: &Plane, mut outcome: Outcome) -> Outcome {
         outcome.action = Action::WouldDrop;
     }
     outcome
+}
+
+/// The last part of [`judge`], for packets that pass in audit mode alone:
+/// their flow is refused, so that answers do not make it the node's own.
+#[inline(always)]
+pub fn refuse<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<()> {
+    let ip = matches!(facts.family, Family::V4 | Family::V6);
+    if facts.malformed as u8 != Malformed::No as u8 || !ip {
+        return None;
+    }
+    let plane = plane(tables, number)?;
+    let key = FlowKey::arriving(facts, number)?;
+    let seen = tables.tick();
+    tables.remember(&key, Flow::of(plane.generation, 0, seen));
+    Some(())
 }
 
 /// A plane; `None` where the image is too short, or there is no such number.
