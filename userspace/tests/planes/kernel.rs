@@ -86,7 +86,7 @@ fn next(ring: &mut RingBuf<MapData>) -> Told {
     unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) }
 }
 
-fn root() -> bool {
+pub fn root() -> bool {
     // SAFETY: takes and returns a number.
     let root = unsafe { libc::geteuid() } == 0;
     if !root {

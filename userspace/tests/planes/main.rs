@@ -13,3 +13,4 @@ mod packet;
 mod random;
 mod reference;
 mod run;
+mod veth;
