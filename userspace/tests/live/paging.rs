@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -20,10 +21,15 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    authority::Authority,
     common::{Daemon, fetch, free_port, installed, kldtrace, wait_for},
     disk::{Loop, SlowFile, read},
     prometheus::Prometheus,
 };
+
+/// How a message to PagerDuty begins and ends something.
+const TRIGGER: &str = "\"event_action\":\"trigger\"";
+const RESOLVE: &str = "\"event_action\":\"resolve\"";
 
 /// What came: which path was asked for, and with which body.
 type Told = (String, String);
@@ -179,8 +185,9 @@ fn export(what: &str, folder: &Path, set: &[String]) {
     assert!(command.stdout(Stdio::null()).status().unwrap().success());
 }
 
-/// A Prometheus with the rules, and holds that are over at once.
-fn prometheus(daemon: &Daemon, alertmanager: u16) -> Prometheus {
+/// A Prometheus with the rules, and holds that are over at once. The second
+/// daemon speaks TLS.
+fn prometheus(daemon: &Daemon, secured: &Daemon, alertmanager: u16) -> Prometheus {
     let folder = tempfile::tempdir().unwrap();
     let holds = [
         "node_down_for",
@@ -190,18 +197,22 @@ fn prometheus(daemon: &Daemon, alertmanager: u16) -> Prometheus {
         "block_for",
         "tcp_failures_for",
         "sched_runqueue_for",
+        "tcp_listen_for",
+        "certificate_urgent_for",
     ];
     // A disk and a minute of the test are no real load.
     let mut set: Vec<_> = holds.iter().map(|hold| format!("{hold}=0s")).collect();
     set.extend(["block_rate=0.01", "sched_runqueue_seconds=0.004"].map(str::to_owned));
     export("alerts", &folder.path().join("rules"), &set);
     let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+        "global: {{scrape_interval: 5s, evaluation_interval: 5s}}\n\
          rule_files: ['rules/*.yml']\n\
          alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{alertmanager}']}}]}}]}}\n\
-         scrape_configs: [{{job_name: kldtrace, static_configs: [{{targets: ['127.0.0.1:{}'], \
-         labels: {{node: n-1}}}}]}}]\n",
-        daemon.port
+         scrape_configs: [{{job_name: kldtrace, tls_config: {{insecure_skip_verify: true}}, \
+         static_configs: [\
+         {{targets: ['127.0.0.1:{}'], labels: {{node: n-1}}}}, \
+         {{targets: ['127.0.0.1:{}'], labels: {{node: n-2, __scheme__: https}}}}]}}]\n",
+        daemon.port, secured.port
     );
     fs::write(folder.path().join("prometheus.yml"), config).unwrap();
     Prometheus::in_folder(folder)
@@ -219,92 +230,180 @@ fn more(folder: &Path) -> String {
     )
 }
 
+/// All that is between a fault and people.
+struct Chain {
+    daemon: Daemon,
+    /// What the daemon's configuration has after `[listen]`.
+    more: String,
+    authority: Authority,
+    /// Of another daemon, which speaks TLS.
+    certificate: tempfile::TempDir,
+    receiver: Receiver,
+    prometheus: Prometheus,
+    _secured: Daemon,
+    _alertmanager: Alertmanager,
+    _spool: tempfile::TempDir,
+}
+
+impl Chain {
+    /// `None`, and a line that says so, without root.
+    fn start() -> Option<Self> {
+        let spool = tempfile::tempdir().unwrap();
+        let more = more(spool.path());
+        let daemon = Daemon::start(&more)?;
+        let authority = Authority::new("ours");
+        let certificate = tempfile::tempdir().unwrap();
+        let issued = authority.issue(&["n-2.example"]);
+        issued.write(certificate.path(), "n-2");
+        let path = certificate.path().display();
+        let secured = Daemon::spawn(&format!(
+            "tls_certificate = \"{path}/n-2.pem\"\ntls_key = \"{path}/n-2.key\"\n\
+             [signals]\nenable = [\"self.*\"]"
+        ))?;
+        let receiver = Receiver::new();
+        let alertmanager = Alertmanager::start(&receiver);
+        let prometheus = prometheus(&daemon, &secured, alertmanager.port);
+        Some(Self {
+            daemon,
+            more,
+            authority,
+            certificate,
+            receiver,
+            prometheus,
+            _secured: secured,
+            _alertmanager: alertmanager,
+            _spool: spool,
+        })
+    }
+
+    /// Waits for the channel of a team.
+    fn told(&self, alert: &str) {
+        self.receiver.wait("/slack", alert, "FIRING");
+    }
+
+    /// A disk that takes half a second for a read, and then fails one.
+    fn slow_disk(&self) {
+        let slow = SlowFile::mount();
+        let device = Loop::on(&slow.path);
+        let disk = device.open(0);
+        slow.does.delay.store(500, SeqCst);
+        let reading = Arc::new(AtomicBool::new(true));
+        let goes_on = reading.clone();
+        let reader = thread::spawn(move || {
+            while goes_on.load(SeqCst) {
+                read(&disk, 0).unwrap();
+            }
+            disk
+        });
+        self.told("BlockDeviceSlow");
+        reading.store(false, SeqCst);
+        let disk = reader.join().unwrap();
+        slow.does.delay.store(0, SeqCst);
+        slow.does.fail_odd.store(libc::EIO, SeqCst);
+        read(&disk, 1).unwrap_err();
+        self.told("BlockErrors");
+    }
+
+    /// Connects to a port on which nobody listens. A counter needs two samples.
+    fn refused_connects(&self) {
+        let closed = free_port();
+        let refused = || TcpStream::connect(("127.0.0.1", closed)).unwrap_err();
+        refused();
+        let counter = "kldtrace_tcp_connect_failures_total{reason=\"refused\"} > 0";
+        self.prometheus.wait_for_news(counter);
+        for _ in 0..1000 {
+            refused();
+        }
+        self.told("TcpConnectsFailing");
+    }
+
+    /// A server that accepts nobody, with a queue of one.
+    fn full_accept_queue(&self) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // SAFETY: listen(2) on our own socket.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 1) }, 0);
+        let address = listener.local_addr().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(2));
+        thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(connect);
+            }
+            self.told("TcpListenOverflow");
+        });
+    }
+
+    /// A certificate that is replaced by one that has expired, and renewed.
+    fn expired_certificate(&self) {
+        let expiry = "kldtrace_certificate_expiry_timestamp_seconds";
+        self.prometheus.wait_for_news(expiry);
+        let names = ["n-2.example"];
+        let expired = self.authority.issue_until(&names, 2026);
+        expired.write(self.certificate.path(), "n-2");
+        let alert = "KldtraceCertificateUrgent";
+        self.receiver.wait("/pagerduty", alert, TRIGGER);
+        let renewed = self.authority.issue(&names);
+        renewed.write(self.certificate.path(), "n-2");
+        self.receiver.wait("/pagerduty", alert, RESOLVE);
+    }
+
+    /// Sixteen tasks for each CPU.
+    fn busy_cpus(&self) {
+        let busy = AtomicBool::new(true);
+        let tasks = 16 * thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 0..tasks {
+                scope.spawn(|| {
+                    while busy.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            self.told("SchedRunqueueSlow");
+            busy.store(false, SeqCst);
+        });
+    }
+
+    /// A daemon that is killed pages, and when it is back that is told.
+    fn killed_daemon(&mut self) {
+        self.daemon.signal(libc::SIGKILL);
+        self.daemon.ended();
+        self.receiver.wait("/pagerduty", "NodeDown", TRIGGER);
+        self.told("NodeDown");
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let config = Daemon::configuration(self.daemon.port, &socket, &self.more);
+        fs::write(folder.path().join("c.toml"), config).unwrap();
+        let _back = Daemon::run(folder, self.daemon.port);
+        self.receiver.wait("/pagerduty", "NodeDown", RESOLVE);
+        self.receiver.wait("/slack", "NodeDown", "RESOLVED");
+    }
+}
+
 #[test]
 fn faults_reach_the_right_people() {
     if !installed("prometheus") || !installed("prometheus-alertmanager") {
         return;
     }
-    let spool = tempfile::tempdir().unwrap();
-    let more = more(spool.path());
-    let Some(mut daemon) = Daemon::start(&more) else {
+    let Some(mut chain) = Chain::start() else {
         return;
     };
-    let slow = SlowFile::mount();
-    let device = Loop::on(&slow.path);
-    let disk = device.open(0);
-    let receiver = Receiver::new();
-    let alertmanager = Alertmanager::start(&receiver);
-    let prometheus = prometheus(&daemon, alertmanager.port);
-
     // A kernel without ZFS does not serve its signals.
     let zfs = [("signal", "zfs.op_latency")];
-    if daemon
-        .families("self")
-        .integer("kldtrace_signal_available", &zfs)
-        == 0
-    {
-        receiver.wait("/slack", "KldtraceSignalAbsent", "FIRING");
+    let own = chain.daemon.families("self");
+    if own.integer("kldtrace_signal_available", &zfs) == 0 {
+        chain.told("KldtraceSignalAbsent");
     }
     // Nobody takes what is pushed.
-    receiver.wait("/slack", "KldtracePushDown", "FIRING");
-
-    // A disk that takes half a second for a read, and then fails one.
-    slow.does.delay.store(500, SeqCst);
-    let reading = Arc::new(AtomicBool::new(true));
-    let goes_on = reading.clone();
-    let reader = thread::spawn(move || {
-        while goes_on.load(SeqCst) {
-            read(&disk, 0).unwrap();
-        }
-        disk
-    });
-    receiver.wait("/slack", "BlockDeviceSlow", "FIRING");
-    reading.store(false, SeqCst);
-    let disk = reader.join().unwrap();
-    slow.does.delay.store(0, SeqCst);
-    slow.does.fail_odd.store(libc::EIO, SeqCst);
-    read(&disk, 1).unwrap_err();
-    receiver.wait("/slack", "BlockErrors", "FIRING");
-
-    // Connects to a port on which nobody listens. A counter needs two samples.
-    let closed = free_port();
-    let refused = || TcpStream::connect(("127.0.0.1", closed)).unwrap_err();
-    refused();
-    prometheus.wait_for_news("kldtrace_tcp_connect_failures_total{reason=\"refused\"} > 0");
-    for _ in 0..1000 {
-        refused();
-    }
-    receiver.wait("/slack", "TcpConnectsFailing", "FIRING");
-
-    // Sixteen tasks for each CPU.
-    let busy = Arc::new(AtomicBool::new(true));
-    let tasks = 16 * thread::available_parallelism().map_or(1, usize::from);
-    let tasks: Vec<_> = (0..tasks)
-        .map(|_| {
-            let busy = busy.clone();
-            thread::spawn(move || while busy.load(SeqCst) {})
-        })
-        .collect();
-    receiver.wait("/slack", "SchedRunqueueSlow", "FIRING");
-    busy.store(false, SeqCst);
-    for task in tasks {
-        task.join().unwrap();
-    }
-
-    // A daemon that is killed pages once, and when it is back that is told.
-    daemon.signal(libc::SIGKILL);
-    daemon.ended();
-    receiver.wait("/pagerduty", "NodeDown", "\"event_action\":\"trigger\"");
-    receiver.wait("/slack", "NodeDown", "FIRING");
-    let folder = tempfile::tempdir().unwrap();
-    let config = Daemon::configuration(daemon.port, &folder.path().join("s"), &more);
-    fs::write(folder.path().join("c.toml"), config).unwrap();
-    let _back = Daemon::run(folder, daemon.port);
-    receiver.wait("/pagerduty", "NodeDown", "\"event_action\":\"resolve\"");
-    receiver.wait("/slack", "NodeDown", "RESOLVED");
+    chain.told("KldtracePushDown");
+    chain.slow_disk();
+    chain.refused_connects();
+    chain.full_accept_queue();
+    chain.expired_certificate();
+    chain.busy_cpus();
+    chain.killed_daemon();
     // Prometheus sent it before it knew of Alertmanager: again after a minute.
-    receiver.wait("/watchdog", "Watchdog", "firing");
-    let told = receiver.told.lock().unwrap();
+    chain.receiver.wait("/watchdog", "Watchdog", "firing");
+    let told = chain.receiver.told.lock().unwrap();
     let pages = told.iter().filter(|(to, _)| to == "/pagerduty");
     let keys: BTreeSet<_> = pages
         .map(|(_, body)| {
@@ -312,5 +411,6 @@ fn faults_reach_the_right_people() {
             page["dedup_key"].as_str().unwrap().to_owned()
         })
         .collect();
-    assert_eq!(keys.len(), 1, "{told:?}");
+    // The node and the certificate, and nothing else of a node that is down.
+    assert_eq!(keys.len(), 2, "{told:?}");
 }
