@@ -39,6 +39,7 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
         "a second opinion on loaded programs",
     ),
     (Goal::Test, "g++", "builds the fuzzer"),
+    (Goal::Test, "iputils-ping", "echoes across planes"),
     (Goal::Test, "prometheus", "scrapes the daemon in a test"),
     (Goal::Test, "python3-pip", "installs rotel for a test"),
     (Goal::Test, "systemd", "journald and journalctl in tests"),
