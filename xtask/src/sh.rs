@@ -8,6 +8,11 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
+/// All packages but the probes, which are built for another machine. Who asks
+/// for some of them alone has what they depend on built again, with features
+/// of their own.
+pub const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
+
 /// The folder of the workspace.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

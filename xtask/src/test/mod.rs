@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Goal};
+use crate::sh::HOST;
 use crate::{fuzz, sh, vm};
 use report::Report;
 use summary::Tests;
@@ -27,8 +28,6 @@ pub struct Args {
     quick: bool,
 }
 
-/// All but the probes, which are built for another machine.
-const HOST: &[&str] = &["--workspace", "--exclude", "kldtrace-probes"];
 /// Test programs, but for `guest`, which would skip all of its tests here.
 const PROGRAMS: &[&str] = &[
     "--test=boundaries",

@@ -252,7 +252,9 @@ fn boots(parts: &Parts, archive: &Path, folder: &Path, limit: Duration) -> (Test
 
 /// The command under test, built as the tests know it.
 fn kldtrace() -> Result<PathBuf> {
-    sh::run(sh::cargo().args(["build", "--quiet", "--package=kldtrace"]))?;
+    let mut build = sh::cargo();
+    build.args(["build", "--quiet", "--bin=kldtrace"]);
+    sh::run(build.args(sh::HOST))?;
     let path = sh::target_dir().join("debug/kldtrace");
     path.canonicalize()
         .with_context(|| format!("no {}", path.display()))
@@ -263,7 +265,8 @@ fn test_binary(target: &str) -> Result<PathBuf> {
     let mut command = sh::cargo();
     command
         .args(["test", "--quiet", "--no-run", "--message-format=json"])
-        .args(["--package", "kldtrace", "--test", target])
+        .args(sh::HOST)
+        .args(["--test", target])
         .stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
