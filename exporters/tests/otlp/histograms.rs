@@ -7,11 +7,12 @@ use kldtrace_exporters::model::{Histogram, Value};
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, ExponentialHistogramDataPoint, metric::Data,
 };
-use proptest::{collection::btree_map, prelude::*};
+use proptest::prelude::*;
 
 use crate::{
     TIMES,
     metrics::{encoded, latency},
+    strategy::histograms,
 };
 
 /// One bucket: over the lower bound, up to the upper, in seconds.
@@ -74,26 +75,6 @@ fn point(histogram: &Histogram) -> ExponentialHistogramDataPoint {
     assert_eq!(there.aggregation_temporality(), cumulative);
     assert_eq!(there.data_points.len(), 1);
     there.data_points[0].clone()
-}
-
-fn histograms() -> impl Strategy<Value = Histogram> {
-    // Sums of 400 such counts stay within u64.
-    let count = 1..1_u64 << 50;
-    let indices = Histogram::FIRST_INDEX..=Histogram::LAST_INDEX;
-    let may_be_none = prop_oneof![Just(0), count.clone()];
-    (
-        any::<u64>(),
-        may_be_none.clone(),
-        btree_map(indices, count, 0..320),
-        may_be_none,
-    )
-        .prop_map(|(sum_ns, zero, buckets, overflow)| Histogram {
-            sum_ns,
-            zero,
-            buckets: buckets.into_iter().collect(),
-            overflow,
-            exemplars: Vec::new(),
-        })
 }
 
 proptest! {

@@ -18,6 +18,8 @@ mod names;
 mod receiver;
 mod rotel;
 mod spans;
+#[path = "../prometheus/strategy.rs"]
+mod strategy;
 mod translator;
 
 use std::time::Duration;

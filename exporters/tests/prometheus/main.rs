@@ -9,3 +9,4 @@ mod fixture;
 mod golden;
 mod properties;
 mod scrape;
+mod strategy;
