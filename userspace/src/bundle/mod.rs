@@ -8,49 +8,29 @@ pub mod write;
 
 use template::Source;
 
+/// Sources of these names, from files of alerts/.
+macro_rules! sources {
+    ($($name:expr => $file:expr),+ $(,)?) => {
+        &[$(Source { name: $name, text: include_str!(concat!("../../../alerts/", $file)) }),+]
+    };
+}
+
 /// The alert rules: one file for each subject of alerts/rules/.
-pub const RULES: &[Source] = &[
-    Source {
-        name: "kldtrace-zfs.yml",
-        text: include_str!("../../../alerts/rules/zfs.yml"),
-    },
-    Source {
-        name: "kldtrace-wireguard.yml",
-        text: include_str!("../../../alerts/rules/wireguard.yml"),
-    },
-    Source {
-        name: "kldtrace-tcp.yml",
-        text: include_str!("../../../alerts/rules/tcp.yml"),
-    },
-    Source {
-        name: "kldtrace-sched.yml",
-        text: include_str!("../../../alerts/rules/sched.yml"),
-    },
-    Source {
-        name: "kldtrace-block.yml",
-        text: include_str!("../../../alerts/rules/block.yml"),
-    },
-    Source {
-        name: "kldtrace-node.yml",
-        text: include_str!("../../../alerts/rules/node.yml"),
-    },
-    Source {
-        name: "kldtrace-self.yml",
-        text: include_str!("../../../alerts/rules/self.yml"),
-    },
-];
+pub const RULES: &[Source] = sources! {
+    "kldtrace-zfs.yml" => "rules/zfs.yml",
+    "kldtrace-wireguard.yml" => "rules/wireguard.yml",
+    "kldtrace-tcp.yml" => "rules/tcp.yml",
+    "kldtrace-sched.yml" => "rules/sched.yml",
+    "kldtrace-block.yml" => "rules/block.yml",
+    "kldtrace-node.yml" => "rules/node.yml",
+    "kldtrace-self.yml" => "rules/self.yml",
+};
 
 /// Routing and receivers for Alertmanager, and how their messages look.
-pub const ALERTMANAGER: &[Source] = &[
-    Source {
-        name: "alertmanager.yml",
-        text: include_str!("../../../alerts/alertmanager.yml"),
-    },
-    Source {
-        name: "kldtrace.tmpl",
-        text: include_str!("../../../alerts/kldtrace.tmpl"),
-    },
-];
+pub const ALERTMANAGER: &[Source] = sources! {
+    "alertmanager.yml" => "alertmanager.yml",
+    "kldtrace.tmpl" => "kldtrace.tmpl",
+};
 
 #[cfg(test)]
 mod tests {
