@@ -9,7 +9,10 @@
 //!
 //! The drops of a listener are more than its overflows: a SYN dropped for
 //! another reason (no memory, no route back) counts, and so does a segment
-//! that no listener can use (`tcp_rcv_state_process`).
+//! that no listener can use (`tcp_rcv_state_process`). They are more than
+//! `ListenDrops`, too: the ACK of a handshake that finds the queue full counts
+//! there once and at the socket twice, as `tcp_v4_rcv` discards it in the
+//! listener's name.
 
 pub(crate) mod namespaces;
 mod netlink;
