@@ -8,8 +8,10 @@ mod report;
 pub mod summary;
 
 use std::env::consts::ARCH;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::panic::resume_unwind;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -28,11 +30,16 @@ pub struct Args {
     quick: bool,
 }
 
-/// Test programs, but for `guest`, which would skip all of its tests here.
-const PROGRAMS: &[&str] = &[
+/// Test programs that count the kernel's events, or want it for themselves: one
+/// after the other. `guest` would skip all of its tests here.
+const LIVE: &[&str] = &[
     "--test=boundaries",
     "--test=plane",
     "--test=planes",
+    "--test=live",
+];
+/// Test programs that share the machine with a guest, which takes one processor.
+const BESIDE: &[&str] = &[
     "--test=prometheus",
     "--test=tls",
     "--test=spool",
@@ -41,7 +48,6 @@ const PROGRAMS: &[&str] = &[
     "--test=otlp",
     "--test=journal",
     "--test=bundle",
-    "--test=live",
 ];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
 const REFERENCE: [(&str, &str); 2] = [
@@ -60,19 +66,20 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     });
     report.check("lints", || sh::run(&mut clippy()));
     report.check("lints of the probes", || sh::run(&mut clippy_probes()));
-    report.tests("unit tests", || tests(&["--lib", "--bins"], &[]));
-    report.tests("doc tests", || tests(&["--doc"], &[]));
+    report.tests("unit tests", || {
+        tests(&["--lib", "--bins"], &[], print_line)
+    });
+    report.tests("doc tests", || tests(&["--doc"], &[], print_line));
     if args.quick {
         report.skip(
             "live-kernel tests, guests, dependencies, book",
             "--quick leaves them out",
         );
     } else {
-        // One after the other: they share one kernel, and count its events.
         report.tests("live-kernel tests", || {
-            tests(PROGRAMS, &["--test-threads=1"])
+            tests(LIVE, &["--test-threads=1"], print_line)
         });
-        report.tests("tests in a guest with ZFS and WireGuard", vm::first_guest);
+        guest_and_beside(&mut report);
         report.check("fuzz targets, 5 seconds each", fuzz::shortly);
         report.check("dependencies", dependencies);
         report.skip(
@@ -114,8 +121,39 @@ fn clippy_probes() -> Command {
     command
 }
 
-/// Runs `cargo test`, shows its output as it comes and reads it along.
-fn tests(targets: &[&str], options: &[&str]) -> Result<Tests> {
+/// Runs the guest, and beside it what does not mind; that is shown afterwards.
+fn guest_and_beside(report: &mut Report) {
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            let mut said = Vec::new();
+            let tests = tests(BESIDE, &[], |line| {
+                said.extend_from_slice(line);
+                said.push(b'\n');
+                Ok(())
+            });
+            (said, tests)
+        });
+        report.tests("tests in a guest with ZFS and WireGuard", vm::first_guest);
+        report.tests("tests of exporters, which ran beside the guest", || {
+            let (said, tests) = beside.join().unwrap_or_else(|panic| resume_unwind(panic));
+            io::stdout().write_all(&said)?;
+            tests
+        });
+    });
+}
+
+fn print_line(line: &[u8]) -> io::Result<()> {
+    let mut screen = io::stdout();
+    screen.write_all(line)?;
+    screen.write_all(b"\n")
+}
+
+/// Runs `cargo test`, shows its output by lines and reads it along.
+fn tests(
+    targets: &[&str],
+    options: &[&str],
+    mut show: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Tests> {
     let mut command = sh::cargo();
     command
         .args(["test", "--no-fail-fast"])
@@ -130,12 +168,10 @@ fn tests(targets: &[&str], options: &[&str]) -> Result<Tests> {
         .with_context(|| format!("cannot start `{line}`"))?;
     let mut tests = Tests::default();
     if let Some(stdout) = child.stdout.take() {
-        let mut screen = std::io::stdout();
         for text in BufReader::new(stdout).split(b'\n') {
             let text = text.with_context(|| format!("cannot read from `{line}`"))?;
-            let text = String::from_utf8_lossy(&text);
-            writeln!(screen, "{text}")?;
-            tests.line(&text);
+            show(&text)?;
+            tests.line(&String::from_utf8_lossy(&text));
         }
     }
     let status = child
