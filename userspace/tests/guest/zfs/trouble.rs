@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Pool, attach, lost};
-use crate::common::{Snapshot, assert_close, gained, grew, sh, wait_for};
+use crate::common::{Probes, Snapshot, assert_close, gained, grew, sh, wait_for};
 
 const CHECKSUM: &str = "kldtrace_zfs_vdev_checksum_errors";
 const SLOW: &str = "kldtrace_zfs_vdev_slow_requests";
@@ -48,7 +48,7 @@ fn told_by_zfs(class: &str) -> usize {
 }
 
 /// Events of a class that came since the last call.
-fn told(probes: &mut crate::common::Probes, class: &str) -> usize {
+fn told(probes: &mut Probes, class: &str) -> usize {
     probes.0.drain().unwrap();
     let events = probes.0.take_events();
     for event in events.iter().take(2) {
@@ -62,6 +62,21 @@ fn told(probes: &mut crate::common::Probes, class: &str) -> usize {
                 .any(|(name, value)| name == "class" && **value == *class)
     });
     of_class.count()
+}
+
+/// A snapshot while ZFS reports nothing of a pool, so that all events of what it
+/// counts have come: events are taken before numbers are read.
+fn at_rest(probes: &mut Probes, pool: &str) -> Snapshot {
+    let labels = [("pool", pool)];
+    let mut last = probes.snapshot();
+    wait_for("no more reports", || {
+        thread::sleep(Duration::from_millis(100));
+        let next = probes.snapshot();
+        let is_quiet = grew(&last, &next, REPORTS, &labels) == 0;
+        last = next;
+        is_quiet
+    });
+    last
 }
 
 fn setting(name: &str, value: u64) -> u64 {
@@ -169,7 +184,7 @@ fn zfs_failures_without_end_are_counted_and_told_up_to_a_limit() {
     fs::write(pool.file("file"), vec![5; 2 << 20]).unwrap();
     pool.sync();
     sh("zpool export flood && zpool import -d /tmp flood");
-    let before = probes.snapshot();
+    let before = at_rest(&mut probes, "flood");
     let _ = probes.0.take_events();
     let left_before = lost(&probes, "zfs_event");
     let zfs_before = status("flood");
@@ -185,7 +200,7 @@ fn zfs_failures_without_end_are_counted_and_told_up_to_a_limit() {
     }
     Pool::heal();
     let seconds = start.elapsed().as_secs();
-    let after = probes.snapshot();
+    let after = at_rest(&mut probes, "flood");
     let [read, write, ..] = status("flood")[&pool.vdevs[0]];
     let [read_before, write_before, ..] = zfs_before[&pool.vdevs[0]];
     let zfs = read + write - read_before - write_before;
