@@ -19,28 +19,38 @@ pub struct Span {
     pub length: u32,
 }
 
-/// Puts spans, and each bucket's count as its difference from the one before,
-/// in place of what the two vectors held.
+/// The runs of buckets, and at last the overflow if there is one.
 ///
 /// Durations over 1024 s go to [`OVERFLOW_INDEX`]: how long they were is not
 /// known, and a quantile among them should read +Inf rather than a guess.
-pub fn spans_and_deltas(histogram: &Histogram, spans: &mut Vec<Span>, deltas: &mut Vec<i64>) {
-    spans.clear();
-    deltas.clear();
-    let overflow = (histogram.overflow > 0).then_some((OVERFLOW_INDEX, histogram.overflow));
-    let (mut next, mut previous) = (0, 0);
-    for (index, count) in histogram.buckets.iter().copied().chain(overflow) {
-        match spans.last_mut() {
-            Some(span) if index == next => span.length += 1,
-            _ => spans.push(Span {
-                offset: index - next,
-                length: 1,
-            }),
-        }
-        next = index + 1;
-        deltas.push(count.wrapping_sub(previous).cast_signed());
+pub fn spans(histogram: &Histogram) -> impl Iterator<Item = Span> {
+    let runs = histogram.buckets.chunk_by(|(a, _), (b, _)| a + 1 == *b);
+    let runs = runs.map(|run| (run[0].0, run.len() as u32));
+    let overflow = (histogram.overflow > 0).then_some((OVERFLOW_INDEX, 1));
+    let mut next = 0;
+    runs.chain(overflow).map(move |(first, length)| {
+        let offset = first - next;
+        next = first + length.cast_signed();
+        Span { offset, length }
+    })
+}
+
+/// How many [`deltas`] there are.
+pub fn buckets(histogram: &Histogram) -> usize {
+    histogram.buckets.len() + usize::from(histogram.overflow > 0)
+}
+
+/// Each bucket's count as its difference from the one before, and at last the
+/// overflow's if there is one.
+pub fn deltas(histogram: &Histogram) -> impl Iterator<Item = i64> {
+    let counts = histogram.buckets.iter().map(|(_, count)| *count);
+    let overflow = (histogram.overflow > 0).then_some(histogram.overflow);
+    let mut previous = 0;
+    counts.chain(overflow).map(move |count| {
+        let delta = count.wrapping_sub(previous).cast_signed();
         previous = count;
-    }
+        delta
+    })
 }
 
 #[cfg(test)]
@@ -48,15 +58,12 @@ mod tests {
     use super::*;
 
     fn encoded(histogram: &Histogram) -> (Vec<(i32, u32)>, Vec<i64>) {
-        let (mut spans, mut deltas) = (Vec::new(), Vec::new());
-        spans_and_deltas(histogram, &mut spans, &mut deltas);
-        (
-            spans
-                .iter()
-                .map(|span| (span.offset, span.length))
-                .collect(),
-            deltas,
-        )
+        let spans: Vec<_> = spans(histogram)
+            .map(|span| (span.offset, span.length))
+            .collect();
+        let deltas: Vec<_> = deltas(histogram).collect();
+        assert_eq!(deltas.len(), buckets(histogram));
+        (spans, deltas)
     }
 
     #[test]

@@ -7,28 +7,22 @@
 use super::{classic, exemplar, native, sample_suffix};
 use crate::{
     model::{Exemplar, Family, Histogram, Kind, Series, Value},
-    wire::{delimited, double, integer, message, string, varint, zigzag},
+    wire::{
+        Cursor, delimited, double, integer, message, sized_message, string, varint_length, zigzag,
+    },
 };
-
-/// Room for one histogram's spans and deltas, used again for the next.
-#[derive(Default)]
-struct Scratch {
-    spans: Vec<native::Span>,
-    deltas: Vec<i64>,
-}
 
 /// Writes the families, each after its length.
 pub fn encode<'a>(families: impl Iterator<Item = &'a Family>) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut scratch = Scratch::default();
     for family in families {
-        delimited(&mut out, |out| write_family(out, family, &mut scratch));
+        delimited(&mut out, 3, |out| write_family(out, family));
     }
     out
 }
 
 /// Writes `MetricFamily`.
-fn write_family(out: &mut Vec<u8>, family: &Family, scratch: &mut Scratch) {
+fn write_family(out: &mut Vec<u8>, family: &Family) {
     // Unlike in OpenMetrics, the family of a counter is named as its series.
     message(out, 1, |out| {
         out.extend_from_slice(family.name.as_bytes());
@@ -46,8 +40,8 @@ fn write_family(out: &mut Vec<u8>, family: &Family, scratch: &mut Scratch) {
         },
     );
     for series in &family.series {
-        message(out, 4, |out| {
-            write_metric(out, family.kind, series, scratch);
+        sized_message(out, 4, 2, |out| {
+            write_metric(out, family.kind, series);
         });
     }
     if let Some(unit) = family.unit.as_str() {
@@ -56,7 +50,7 @@ fn write_family(out: &mut Vec<u8>, family: &Family, scratch: &mut Scratch) {
 }
 
 /// Writes `Metric`.
-fn write_metric(out: &mut Vec<u8>, kind: Kind, series: &Series, scratch: &mut Scratch) {
+fn write_metric(out: &mut Vec<u8>, kind: Kind, series: &Series) {
     for (name, value) in &series.labels {
         message(out, 1, |out| {
             string(out, 1, name);
@@ -65,7 +59,7 @@ fn write_metric(out: &mut Vec<u8>, kind: Kind, series: &Series, scratch: &mut Sc
     }
     let number = match &series.value {
         Value::Histogram(histogram) => {
-            return message(out, 7, |out| write_histogram(out, histogram, scratch));
+            return sized_message(out, 7, 2, |out| write_histogram(out, histogram));
         }
         Value::Integer(number) => *number as f64,
         Value::Float(number) => *number,
@@ -78,40 +72,63 @@ fn write_metric(out: &mut Vec<u8>, kind: Kind, series: &Series, scratch: &mut Sc
 ///
 /// Prometheus takes the native half where native histograms are turned on and
 /// the classic half elsewhere, so both are here.
-fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram, scratch: &mut Scratch) {
+fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
     integer(out, 1, histogram.count());
     double(out, 2, histogram.sum_seconds());
-    // The bucket +Inf may be left out: it is the count.
-    let exemplars = exemplar::by_bucket(histogram);
-    let buckets = classic::FINITE.iter().zip(classic::cumulative(histogram));
-    for (position, (bound, count)) in buckets.enumerate() {
-        message(out, 3, |out| {
-            integer(out, 1, count);
-            double(out, 2, bound.seconds);
-            // Where Prometheus before 2.50 looks for them.
-            if let Some(Some(exemplar)) = exemplars.get(position) {
-                message(out, 3, |out| write_exemplar(out, exemplar));
-            }
-        });
-    }
+    write_buckets(out, histogram);
     integer(out, 5, zigzag(i64::from(Histogram::SCHEMA)));
     double(out, 6, Histogram::ZERO_THRESHOLD);
     integer(out, 7, histogram.zero);
 
-    native::spans_and_deltas(histogram, &mut scratch.spans, &mut scratch.deltas);
-    for span in &scratch.spans {
+    for span in native::spans(histogram) {
         message(out, 12, |out| {
             integer(out, 1, zigzag(i64::from(span.offset)));
             integer(out, 2, u64::from(span.length));
         });
     }
     message(out, 13, |out| {
-        for delta in &scratch.deltas {
-            varint(out, zigzag(*delta));
-        }
+        let most = native::buckets(histogram) * Cursor::VARINT;
+        Cursor::append(out, most, |out| {
+            for delta in native::deltas(histogram) {
+                out.varint(zigzag(delta));
+            }
+        });
     });
     for exemplar in &histogram.exemplars {
         message(out, 16, |out| write_exemplar(out, exemplar));
+    }
+}
+
+/// Writes each `Bucket`. There are more of them than of all else, so they are put
+/// together by hand where there is no exemplar.
+fn write_buckets(out: &mut Vec<u8>, histogram: &Histogram) {
+    // The bucket +Inf may be left out: it is the count.
+    let buckets = classic::FINITE.iter().zip(classic::cumulative(histogram));
+    if histogram.exemplars.is_empty() {
+        // Two tags, a length and a number beside the varint.
+        let most = classic::FINITE.len() * (3 + Cursor::VARINT + 9);
+        Cursor::append(out, most, |out| {
+            for (bound, count) in buckets {
+                let length = varint_length(count) as u8 + 10;
+                // 3: a message of `length`, in which is 1: a varint, 2: a double.
+                out.bytes([0x1a, length, 0x08]);
+                out.varint(count);
+                out.bytes([0x11]);
+                out.bytes(bound.seconds.to_le_bytes());
+            }
+        });
+        return;
+    }
+    let exemplars = exemplar::by_bucket(histogram);
+    for ((bound, count), exemplar) in buckets.zip(exemplars) {
+        message(out, 3, |out| {
+            integer(out, 1, count);
+            double(out, 2, bound.seconds);
+            // Where Prometheus before 2.50 looks for them.
+            if let Some(exemplar) = exemplar {
+                message(out, 3, |out| write_exemplar(out, exemplar));
+            }
+        });
     }
 }
 
