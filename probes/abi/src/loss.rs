@@ -60,11 +60,16 @@ pub enum Loss {
     /// A dropped packet was not told as an event, as there were too many in
     /// that second. It is counted all the same.
     PlaneEvent = 20,
+    /// A flow of a plane could not be kept: its answers are judged by the
+    /// rules, until the next packet that leaves.
+    PlaneFlow = 21,
+    /// What a source sends could not be kept: a rate did not hold for a packet.
+    PlaneRate = 22,
 }
 
 impl Loss {
     /// All losses, in order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::SchedSeries,
         Self::TcpSeries,
         Self::BlockSeries,
@@ -86,6 +91,8 @@ impl Loss {
         Self::ZfsTask,
         Self::ZfsEvent,
         Self::PlaneEvent,
+        Self::PlaneFlow,
+        Self::PlaneRate,
     ];
 
     /// The value of the label `reason`.
@@ -112,6 +119,8 @@ impl Loss {
             Self::ZfsTask => "zfs_task",
             Self::ZfsEvent => "zfs_event",
             Self::PlaneEvent => "plane_event",
+            Self::PlaneFlow => "plane_flow",
+            Self::PlaneRate => "plane_rate",
         }
     }
 }

@@ -6,14 +6,17 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
-use kldtrace_abi::plane::{
-    Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
-    count::{Count, Told},
-    image::{CHUNK, Domain, Header},
-    table::{self, Classes},
+use kldtrace_abi::{
+    loss::Loss,
+    plane::{
+        Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
+        count::{Count, Told},
+        image::{CHUNK, Domain, Header},
+        table::{self, Classes},
+    },
 };
 
-use crate::kernel::now;
+use crate::{accounts::lose, kernel::now};
 
 /// A part of an image.
 pub type Chunk = [Cell; CHUNK];
@@ -107,12 +110,15 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn remember(&mut self, key: &FlowKey, flow: Flow) {
         // A table that is full forgets the flow that was used longest ago; an
-        // insertion fails only where another CPU takes the same slot, and the
-        // next packet tries again.
-        let _ = match ShortKey::new(key) {
+        // insertion fails only where other CPUs have all that could be
+        // forgotten, and the next packet tries again.
+        let kept = match ShortKey::new(key) {
             Some(short) => PLANE_FLOWS.insert(short, flow, 0),
             None => PLANE_FLOWS_V6.insert(key, flow, 0),
         };
+        if kept.is_err() {
+            lose(Loss::PlaneFlow);
+        }
     }
 
     #[inline(always)]
@@ -121,7 +127,10 @@ impl Tables for Maps<'_> {
             // Of two CPUs at once one is first: both find what it made.
             let _ = PLANE_BUCKETS.insert(key, Bucket::default(), 0);
         }
-        let bucket = PLANE_BUCKETS.get_ptr_mut(key)?;
+        let Some(bucket) = PLANE_BUCKETS.get_ptr_mut(key) else {
+            lose(Loss::PlaneRate);
+            return None;
+        };
         // SAFETY: as above.
         Some(unsafe { &mut *bucket })
     }

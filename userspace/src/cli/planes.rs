@@ -124,7 +124,7 @@ fn plane(policy: &Policy, name: &str) -> anyhow::Result<u8> {
             all.join(", ")
         )
     })?;
-    Ok(u8::try_from(place + 1)?)
+    Ok(policy.planes[place].number)
 }
 
 /// The interfaces of this network namespace.

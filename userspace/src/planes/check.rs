@@ -205,7 +205,7 @@ fn cut(policy: &Policy, compiled: &Compiled, session: Session) -> Option<Finding
         tcp_flags: 0x02,
         ..Facts::default()
     };
-    let outcome = Host::new(compiled.cells.clone()).judge(plane as u8 + 1, &facts);
+    let outcome = Host::new(compiled.cells.clone()).judge(policy.planes[plane].number, &facts);
     if outcome.action == Action::Pass {
         return None;
     }

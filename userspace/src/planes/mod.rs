@@ -9,5 +9,6 @@ pub mod compile;
 pub mod explain;
 pub mod host;
 pub mod install;
+pub mod numbers;
 pub mod policy;
 pub mod read;

@@ -17,7 +17,7 @@ pub const MAX_RULES: usize = 100_000;
 /// What a node lets pass, on which of its interfaces.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// The planes, in the order of the file: plane `n` here has number `n + 1`.
+    /// The planes, in the order of the file.
     pub planes: Vec<Plane>,
     /// What may go from one plane to another, in the order of the file.
     pub crosses: Vec<Cross>,
@@ -36,6 +36,9 @@ pub struct Policy {
 pub struct Plane {
     /// Its name: the label `plane`.
     pub name: String,
+    /// Its number in the kernel, from 1 to [`MAX_PLANES`]: by the order of the
+    /// file, until [`super::numbers`] gives it the one that it keeps.
+    pub number: u8,
     /// The line in the file, from 1.
     pub line: usize,
     /// Names of its interfaces; `*` stands for any text.

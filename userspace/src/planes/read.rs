@@ -109,7 +109,11 @@ fn policy(top: &Table<'_, '_>, files: Files<'_>) -> Policy {
     };
     let planes = tables.iter().take(MAX_PLANES).enumerate();
     let planes: Vec<Plane> = planes
-        .map(|(place, table)| plane(table, &names[place], prefixes[place].clone(), &known))
+        .zip(1..)
+        .map(|((place, table), number)| Plane {
+            number,
+            ..plane(table, &names[place], prefixes[place].clone(), &known)
+        })
         .collect();
     let crosses = top.tables("cross", "[[cross]]");
     rule::unique_names(&crosses);
@@ -199,6 +203,7 @@ fn plane(table: &Table<'_, '_>, name: &str, prefixes: Vec<Prefix>, known: &Known
     let always = table.words("always", &Always::ALL.map(|one| (one.as_str(), one)));
     Plane {
         name: name.to_owned(),
+        number: 0,
         line: table.line(table.offset),
         interfaces: table.interfaces(),
         prefixes,

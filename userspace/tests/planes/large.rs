@@ -35,6 +35,7 @@ pub fn policy(rules: u32, prefixes: u32) -> Policy {
     Policy {
         planes: vec![Plane {
             name: "only".to_owned(),
+            number: 1,
             line: 1,
             interfaces: vec!["x".to_owned()],
             prefixes: Vec::new(),

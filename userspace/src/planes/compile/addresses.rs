@@ -186,9 +186,9 @@ fn not_empty(prefixes: &[Prefix]) -> (Vec<bool>, u8) {
 /// of the longest that contains it.
 fn planes_of(policy: &Policy, prefixes: &[Prefix]) -> Vec<u8> {
     let mut own: HashMap<Prefix, u8> = HashMap::new();
-    for (place, plane) in policy.planes.iter().enumerate() {
+    for plane in &policy.planes {
         for prefix in &plane.prefixes {
-            own.entry(*prefix).or_insert(place as u8 + 1);
+            own.entry(*prefix).or_insert(plane.number);
         }
     }
     for prefix in Prefix::NOWHERE {

@@ -22,6 +22,8 @@ pub struct Compiled {
 /// A rule as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
+    /// The plane whose packets it judges.
+    pub on: String,
     /// The plane, or two as in `workload > storage`; with a block list the
     /// plane that has it.
     pub place: String,
@@ -31,6 +33,9 @@ pub struct Told {
     pub line: usize,
     /// What it is.
     pub reason: Reason,
+    /// Where the kernel counts it: by its number, until [`Compiled::recount`]
+    /// gives it the place that it keeps.
+    pub counter: u32,
 }
 
 impl Compiled {
@@ -38,6 +43,17 @@ impl Compiled {
     pub fn rule(&self, number: u32) -> Option<&Told> {
         self.rules
             .get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// Has each rule counted where `place` says.
+    pub fn recount(&mut self, mut place: impl FnMut(&Told) -> u32) {
+        const EACH: usize = 64 / size_of::<Rule>();
+        let first = self.cells[0].at::<Header>(0).rules as usize;
+        for (number, told) in (1..).zip(&mut self.rules) {
+            told.counter = place(told);
+            let rule: &mut Rule = self.cells[first + number / EACH].at_mut(number as u32);
+            rule.counter = told.counter;
+        }
     }
 }
 
@@ -104,14 +120,16 @@ impl Plan<'_> {
         };
         let mut cells = cells.0;
         *cells[0].at_mut(0) = header;
-        for (number, plane) in self.policy.planes.iter().enumerate() {
-            *cells[number + 1].at_mut(0) = self.plane_cell(number, plane, generation);
+        for (place, plane) in self.policy.planes.iter().enumerate() {
+            *cells[usize::from(plane.number)].at_mut(0) = self.plane_cell(place, plane, generation);
         }
         let rules = self.rules.iter().enumerate().map(|(place, rule)| Told {
+            on: self.policy.planes[self.plane_of(place)].name.clone(),
             place: self.place_name(place),
             name: rule.name.to_owned(),
             line: rule.line,
             reason: rule.reason,
+            counter: place as u32 + 1,
         });
         Compiled {
             rules: rules.collect(),
@@ -119,24 +137,31 @@ impl Plan<'_> {
         }
     }
 
+    /// The plane that a rule is on.
+    fn plane_of(&self, rule: usize) -> usize {
+        let mut blocks = self.blocks.iter();
+        let blocked = blocks.find(|block| block.2 as usize == rule + 1);
+        blocked.map_or_else(
+            || self.domains[usize::from(self.rules[rule].domain) - 1].on,
+            |block| block.0,
+        )
+    }
+
     /// Where a rule is, in words.
     pub(super) fn place_name(&self, rule: usize) -> String {
         let name = |plane: usize| self.policy.planes[plane].name.as_str();
-        let blocked = self
-            .blocks
-            .iter()
-            .find(|block| block.2 as usize == rule + 1);
-        if let Some((plane, ..)) = blocked {
-            return name(*plane).to_owned();
+        let domain = usize::from(self.rules[rule].domain);
+        // Block lists have none.
+        let place = domain.checked_sub(1).map(|domain| self.domains[domain]);
+        match place {
+            Some(place) if place.from != place.to => {
+                format!("{} > {}", name(place.from), name(place.to))
+            }
+            _ => name(self.plane_of(rule)).to_owned(),
         }
-        let place = self.domains[usize::from(self.rules[rule].domain) - 1];
-        if place.from == place.to {
-            return name(place.on).to_owned();
-        }
-        format!("{} > {}", name(place.from), name(place.to))
     }
 
-    fn plane_cell(&self, number: usize, plane: &policy::Plane, generation: u32) -> Plane {
+    fn plane_cell(&self, place: usize, plane: &policy::Plane, generation: u32) -> Plane {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         let mut cell = Plane {
             flags: flag(plane.enforce, ENFORCE)
@@ -147,16 +172,17 @@ impl Plan<'_> {
             generation,
             ..Plane::default()
         };
-        for (place, domain) in self.domains.iter().zip(1..) {
-            if place.on != number {
+        let number = |place: usize| usize::from(self.policy.planes[place].number);
+        for (domain, found) in (1..).zip(&self.domains) {
+            if found.on != place {
                 continue;
             }
-            if place.from == place.to {
+            if found.from == found.to {
                 cell.own = domain;
-            } else if place.from == number {
-                cell.to[place.to + 1] = domain;
+            } else if found.from == place {
+                cell.to[number(found.to)] = domain;
             } else {
-                cell.from[place.from + 1] = domain;
+                cell.from[number(found.from)] = domain;
             }
         }
         cell
@@ -200,7 +226,8 @@ impl Plan<'_> {
                 }
                 let spared = floor_plane == Some(*plane)
                     && floor_sources.is_some_and(|spared| spared.contains(&(class as u32)));
-                let slot = &mut cells[class].rules[plane + 1];
+                let number = usize::from(self.policy.planes[*plane].number);
+                let slot = &mut cells[class].rules[number];
                 if *slot == 0 && !spared {
                     *slot = *rule;
                 }
