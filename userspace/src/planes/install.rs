@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, ptr::NonNull};
 use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, MapData, MapError, PerCpuArray},
+    maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray},
 };
 use kldtrace_abi::plane::{
     Cell, Flow, FlowKey, Link, ShortKey,
@@ -121,8 +121,7 @@ impl Programs {
     /// When they were taken before.
     pub fn counts(&mut self) -> anyhow::Result<Counts> {
         let map = self.ebpf.take_map("PLANE_COUNTS");
-        let map = map.context("no map PLANE_COUNTS")?;
-        Ok(Counts(map.try_into()?))
+        Counts::new(map.context("no map PLANE_COUNTS")?)
     }
 }
 
@@ -130,6 +129,14 @@ impl Programs {
 pub struct Counts(PerCpuArray<MapData, Plain<Count>>);
 
 impl Counts {
+    /// Those in a map.
+    ///
+    /// # Errors
+    /// For a map of another form.
+    pub fn new(map: Map) -> anyhow::Result<Self> {
+        Ok(Self(map.try_into()?))
+    }
+
     /// One counter ([`kldtrace_abi::plane::count::counter`]), over all CPUs.
     ///
     /// # Errors

@@ -4,11 +4,16 @@
 //! ([`compile`]) into one image that the kernel's programs judge packets by,
 //! with the code of [`kldtrace_abi::plane`].
 
+pub mod boot;
 pub mod check;
 pub mod compile;
 pub mod explain;
 pub mod host;
 pub mod install;
 pub mod numbers;
+pub mod pins;
 pub mod policy;
 pub mod read;
+pub mod roots;
+pub mod saved;
+pub mod state;

@@ -42,7 +42,8 @@ pub fn load(path: &Path) -> Result<Policy, ConfigError> {
     parse(&text, &origin, &|path| read_at_most(path, MAX_SET))
 }
 
-fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// Reads a file of at most so many bytes.
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     use io::Read as _;
     let mut bytes = Vec::new();
     fs::File::open(path)?

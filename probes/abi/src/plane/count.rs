@@ -1,5 +1,7 @@
 //! What the planes' programs count, and what they tell.
 
+use core::ops::Range;
+
 use super::{
     Facts,
     image::PLANES,
@@ -24,6 +26,18 @@ const RULE_COUNTERS: u32 = 4;
 /// Counters that so many rules need.
 pub const fn counters(rules: u32) -> u32 {
     PLANE_COUNTERS + (rules + 1) * RULE_COUNTERS
+}
+
+/// Counters of a plane without those of its rules.
+pub const fn plane_counters(plane: u8) -> Range<u32> {
+    let first = (plane as u32 & 15) << 6;
+    first..first + 64
+}
+
+/// Counters of a rule: passed, dropped, would be dropped, over its rate.
+pub const fn rule_counters(counter: u32) -> Range<u32> {
+    let first = PLANE_COUNTERS + counter * RULE_COUNTERS;
+    first..first + RULE_COUNTERS
 }
 
 /// Where a packet is counted. One place each: what a plane has done in all is

@@ -66,6 +66,11 @@
 //! policy accepts it on this plane, and else there is none. A packet between
 //! two other planes has no domain.
 
+/// Which form flows, buckets, counts and what is told have. To be raised with
+/// each change of one of them: what other versions have left in the kernel is
+/// then not taken over.
+pub const LAYOUT: u32 = 1;
+
 pub mod address;
 pub mod count;
 mod facts;

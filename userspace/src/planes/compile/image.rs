@@ -161,7 +161,7 @@ impl Plan<'_> {
         }
     }
 
-    fn plane_cell(&self, place: usize, plane: &policy::Plane, generation: u32) -> Plane {
+    fn plane_cell(&self, on: usize, plane: &policy::Plane, generation: u32) -> Plane {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         let mut cell = Plane {
             flags: flag(plane.enforce, ENFORCE)
@@ -174,12 +174,12 @@ impl Plan<'_> {
         };
         let number = |place: usize| usize::from(self.policy.planes[place].number);
         for (domain, found) in (1..).zip(&self.domains) {
-            if found.on != place {
+            if found.on != on {
                 continue;
             }
             if found.from == found.to {
                 cell.own = domain;
-            } else if found.from == place {
+            } else if found.from == on {
                 cell.to[number(found.to)] = domain;
             } else {
                 cell.from[number(found.from)] = domain;
