@@ -5,7 +5,10 @@ use std::{num::NonZeroUsize, ptr::NonNull};
 use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray},
+    maps::{
+        Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray,
+        PerCpuValues,
+    },
 };
 use kldtrace_abi::plane::{
     Cell, Flow, FlowKey, Link, ShortKey,
@@ -14,11 +17,15 @@ use kldtrace_abi::plane::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::pins::Shared;
 use crate::{kernel::object::PLANE, signals::maps::Plain};
 
 /// include/uapi/linux/bpf.h: `BPF_F_MMAPABLE` and `BPF_F_INNER_MAP`, as the
 /// template in the programs has them.
 const FLAGS: u32 = 1 << 10 | 1 << 12;
+
+/// Bytes of a value of such a map.
+pub const VALUE: usize = size_of::<[Cell; CHUNK]>();
 
 /// An image in the kernel.
 pub type Image = Array<MapData, Plain<[Cell; CHUNK]>>;
@@ -71,7 +78,24 @@ impl Programs {
     /// # Errors
     /// What the kernel says.
     pub fn load(plane: u8, link: Link, rules: u32, tell_all: bool) -> anyhow::Result<Self> {
+        Self::load_sharing(plane, link, rules, tell_all, &[])
+    }
+
+    /// The same, with maps by their name that are pinned at a path, or will be.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn load_sharing(
+        plane: u8,
+        link: Link,
+        rules: u32,
+        tell_all: bool,
+        shared: &[Shared],
+    ) -> anyhow::Result<Self> {
         let mut loader = EbpfLoader::new();
+        for Shared { name, path } in shared {
+            loader.map_pin_path(name, path.as_path());
+        }
         let numbers = [
             ("PLANE_NUMBER", u64::from(plane)),
             ("PLANE_BARE", u64::from(link == Link::Bare)),
@@ -135,6 +159,19 @@ impl Counts {
     /// For a map of another form.
     pub fn new(map: Map) -> anyhow::Result<Self> {
         Ok(Self(map.try_into()?))
+    }
+
+    /// Sets counters to 0.
+    ///
+    /// # Errors
+    /// When there are no such counters.
+    pub fn clear(&mut self, numbers: std::ops::Range<u32>) -> anyhow::Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        for number in numbers {
+            let zeros = vec![Plain(Count::default()); cpus];
+            self.0.set(number, PerCpuValues::try_from(zeros)?, 0)?;
+        }
+        Ok(())
     }
 
     /// One counter ([`kldtrace_abi::plane::count::counter`]), over all CPUs.

@@ -4,16 +4,24 @@
 //! ([`compile`]) into one image that the kernel's programs judge packets by,
 //! with the code of [`kldtrace_abi::plane`].
 
+pub mod attach;
 pub mod boot;
+pub mod change;
 pub mod check;
 pub mod compile;
 pub mod explain;
+pub mod guard;
 pub mod host;
 pub mod install;
+pub mod interfaces;
+pub mod link;
 pub mod numbers;
+pub mod open;
 pub mod pins;
 pub mod policy;
+pub mod programs;
 pub mod read;
 pub mod roots;
 pub mod saved;
 pub mod state;
+pub mod watch;

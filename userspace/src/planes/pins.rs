@@ -21,10 +21,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::maps::{ArrayOfMaps, MapData, PerCpuArray, RingBuf};
 use aya_obj::Object;
-use kldtrace_abi::{loss::Loss, plane::LAYOUT};
+use kldtrace_abi::{
+    loss::Loss,
+    plane::{LAYOUT, count::counters},
+};
 
 use super::{install::Counts, roots::Roots};
 use crate::kernel::object::PLANE;
@@ -145,11 +148,11 @@ impl Pins {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The policy that judges packets now, by its generation; `None`: none
-    /// does, and all pass.
+    /// The policy that judges packets now, by its generation; 0: one that is
+    /// not pinned; `None`: none does, and all pass.
     ///
     /// # Errors
-    /// Without rights, or for a policy that is not pinned.
+    /// Without rights.
     pub fn generation(&self) -> anyhow::Result<Option<u32>> {
         let Some(epoch) = self.epochs()?.pop() else {
             return Ok(None);
@@ -162,10 +165,7 @@ impl Pins {
                 return Ok(Some(generation));
             }
         }
-        bail!(
-            "the policy in the kernel is none of those in {}",
-            self.images().display()
-        )
+        Ok(Some(0))
     }
 
     /// What programs of this version share, if so many rules can be counted.
@@ -179,7 +179,11 @@ impl Pins {
         let mut shared: Vec<_> = shared
             .map(|(name, map)| {
                 let counts = name == "PLANE_COUNTS";
-                let entries = if counts { places } else { map.max_entries() };
+                let entries = if counts {
+                    counters(places)
+                } else {
+                    map.max_entries()
+                };
                 let form = format!(
                     "{LAYOUT} {} {} {} {entries} {:x}",
                     map.map_type(),
@@ -214,6 +218,22 @@ impl Pins {
         let map =
             MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()));
         map.map(Some)
+    }
+
+    /// What planes and rules have counted in a map for so many rules; `None`:
+    /// there is none.
+    ///
+    /// # Errors
+    /// Without rights.
+    pub fn counts_of(&self, places: u32) -> anyhow::Result<Option<Counts>> {
+        let shared = self.shared(places)?;
+        let shared = shared.into_iter().find(|map| map.name == "PLANE_COUNTS");
+        let path = shared.context("no map PLANE_COUNTS")?.path;
+        if !path.exists() {
+            return Ok(None);
+        }
+        let map = MapData::from_pin(path)?;
+        Counts::new(aya::maps::Map::PerCpuArray(map)).map(Some)
     }
 
     /// What planes and rules have counted.
@@ -251,6 +271,11 @@ impl Pins {
             .map(|loss| Ok((loss, map.get(&(loss as u32), 0)?.iter().sum())))
             .collect()
     }
+}
+
+/// Tells the programs of this version from others.
+pub fn object_hash() -> u32 {
+    crc32fast::hash(PLANE.elf)
 }
 
 /// The names in a folder; none, if there is no folder.
