@@ -11,7 +11,7 @@ use anyhow::Context as _;
 ///
 /// # Errors
 /// When there are no descriptors left to watch with.
-pub(super) fn on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub(crate) fn on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -185,6 +185,29 @@ impl Change {
         Ok(change)
     }
 
+    /// Keeps the policy that waits to be confirmed, and returns its
+    /// generation.
+    ///
+    /// # Errors
+    /// When none waits; and when its time is over: then it is taken back.
+    pub fn confirm(roots: &Roots, lock: Lock) -> anyhow::Result<u32> {
+        let mut change = Self::recover(roots, lock)?;
+        let current = change.state.current.as_mut();
+        let Some(current) = current.filter(|current| current.confirm.is_some()) else {
+            bail!("no policy waits to be confirmed");
+        };
+        let generation = current.generation;
+        if let Some(confirm) = current.confirm.take()
+            && confirm.deadline.left()?.is_zero()
+        {
+            let Self { roots, lock, .. } = change;
+            Self::roll_back(&roots, lock, Why::NotConfirmed)?.finish()?;
+            bail!("too late: generation {generation} was taken back");
+        }
+        change.state.save(&change.roots, &change.lock)?;
+        Ok(generation)
+    }
+
     /// To what the state says, after a start of the machine, of a new version,
     /// or an interruption. `None`: there is no policy, or everything passes by
     /// `panic-open`.

@@ -25,6 +25,14 @@ impl Default for Roots {
 }
 
 impl Roots {
+    /// The folders `bpf` and `state` of one folder.
+    pub fn under(folder: &Path) -> Self {
+        Self {
+            pins: folder.join("bpf/planes"),
+            state: folder.join("state"),
+        }
+    }
+
     /// Says how to get a BPF file system where there is none.
     ///
     /// # Errors

@@ -1,8 +1,11 @@
 //! `kldtrace planes`.
 
+mod change;
+mod status;
+
 use std::{
     fs,
-    io::Write as _,
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -16,6 +19,7 @@ use crate::planes::{
     host::Host,
     policy::Policy,
     read,
+    roots::Roots,
 };
 
 /// Where the policy of a node lies.
@@ -25,14 +29,56 @@ const POLICY: &str = "/etc/kldtrace/planes.toml";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kldtrace planes check /etc/kldtrace/planes.toml
+  kldtrace planes diff                            what applying would change
+  kldtrace planes apply --confirm 60              back in a minute, unless
+  kldtrace planes confirm                         says that you are still in
+  kldtrace planes status
+  kldtrace planes panic-open --yes                let everything pass, now
   kldtrace planes explain --in wg-storage --packet 'tcp 10.252.0.9:4000 > 10.251.0.2:2049'")]
 pub struct Arguments {
+    /// Keep all in the folders `bpf` and `state` of this one
+    #[arg(long, value_name = "DIR", hide = true, global = true)]
+    root: Option<PathBuf>,
     #[command(subcommand)]
     what: What,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Enforce a policy, in place of the one before, without a gap
+    Apply(change::Apply),
+    /// Keep the policy that was applied with --confirm
+    Confirm,
+    /// Go back to the policy before
+    Rollback,
+    /// Show what applying a policy would change; ends with 1 if that is something
+    Diff {
+        /// The policy
+        #[arg(default_value = POLICY)]
+        file: PathBuf,
+    },
+    /// Show what is applied, what it has done, and what is wrong; ends with 1 if something is
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Break the glass: let everything pass until a policy is applied again
+    PanicOpen {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Put what was applied into the kernel: after a start of the machine, or a new version
+    Restore,
+    /// Follow interfaces, and take back what nobody confirms, as the daemon does
+    Watch,
+    /// Wait until a policy is confirmed, and take it back if it is not
+    #[command(hide = true)]
+    Guard {
+        /// The policy
+        generation: u32,
+    },
     /// Read a policy, and say what is wrong with it or will surprise
     Check {
         /// The policy
@@ -56,7 +102,18 @@ enum What {
 /// Checks or explains. A policy with grave findings, and a packet that does not
 /// pass, end in failure, for scripts.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let roots = arguments.root.as_deref().map(Roots::under);
+    let roots = roots.unwrap_or_default();
     match &arguments.what {
+        What::Apply(apply) => change::apply(&roots, arguments.root.as_deref(), apply),
+        What::Confirm => change::confirm(&roots),
+        What::Rollback => change::roll_back(&roots),
+        What::Diff { file } => status::diff(&roots, file),
+        What::Status { json } => status::status(&roots, *json),
+        What::PanicOpen { yes } => change::panic_open(&roots, *yes),
+        What::Restore => change::restore(&roots),
+        What::Watch => change::watch(&roots),
+        What::Guard { generation } => change::guard(&roots, *generation),
         What::Check { file } => run_check(file),
         What::Explain {
             policy,
@@ -68,16 +125,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn run_check(file: &Path) -> anyhow::Result<ExitCode> {
     let policy = read::load(file)?;
-    let session = std::env::var("SSH_CONNECTION").ok();
-    let session = session.as_deref().and_then(Session::parse);
     let name = file.display().to_string();
-    let findings = check::check(&policy, &interfaces()?, session).context(name.clone())?;
     let mut out = std::io::stdout().lock();
-    for finding in &findings {
-        let kind = if finding.grave { "error" } else { "warning" };
-        writeln!(out, "{name}:{}: {kind}: {}", finding.line, finding.message)?;
-    }
-    if findings.iter().any(|finding| finding.grave) {
+    if look_at(&mut out, &policy, &name)? {
         return Ok(ExitCode::FAILURE);
     }
     let rules: usize = policy.planes.iter().map(|plane| plane.rules.len()).sum();
@@ -89,6 +139,19 @@ fn run_check(file: &Path) -> anyhow::Result<ExitCode> {
         policy.crosses.len()
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what a check finds, and says whether something of it is grave.
+fn look_at(out: &mut impl Write, policy: &Policy, name: &str) -> anyhow::Result<bool> {
+    let session = std::env::var("SSH_CONNECTION").ok();
+    let session = session.as_deref().and_then(Session::parse);
+    let findings =
+        check::check(policy, &interfaces()?, session).with_context(|| name.to_owned())?;
+    for finding in &findings {
+        let kind = if finding.grave { "error" } else { "warning" };
+        writeln!(out, "{name}:{}: {kind}: {}", finding.line, finding.message)?;
+    }
+    Ok(findings.iter().any(|finding| finding.grave))
 }
 
 fn run_explain(file: &Path, arrives: &str, packet: &str) -> anyhow::Result<ExitCode> {
