@@ -2,6 +2,7 @@
 //! against a corpus, and in the kernel.
 
 mod agree;
+mod apply;
 mod corpus;
 mod cost;
 mod example;
