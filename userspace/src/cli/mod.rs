@@ -55,7 +55,7 @@ pub enum Command {
     Daemon(daemon::Arguments),
     /// Show or check a configuration
     Config(config::Arguments),
-    /// Check a policy of planes, and explain what it makes of packets
+    /// Enforce a policy on the node's networks, check it and explain it
     Planes(planes::Arguments),
     /// Write files for the systems that kldtrace reports to
     Export(export::Arguments),

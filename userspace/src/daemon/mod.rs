@@ -5,6 +5,7 @@ mod api;
 pub use api::WINDOW as DOCTOR_WINDOW;
 mod http;
 mod listen;
+mod planes;
 mod pushes;
 mod renew;
 mod serve;
@@ -106,6 +107,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let listener = socket.listener;
     tasks.spawn(serve::serve(listener, None, router, for_tool, stopped));
     let mut renewal = tokio::spawn(renew::follow(serving.clone()));
+    let planes = planes::Follower::start()?;
     let told = Arc::new(Mutex::new(Told::default()));
     let mut events = tokio::spawn(drain(shared.clone(), told.clone(), pushes.clone()));
     let mut metrics = tokio::spawn(measure(shared.clone(), pushes.clone(), config.clone()));
@@ -146,6 +148,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         tracing::warn!("a client did not finish in 5 s");
     }
     last_words(&shared, pushes).await;
+    planes.stop();
     Ok(())
 }
 

@@ -131,7 +131,7 @@ impl Change {
             );
         }
         let kept = change.kept()?;
-        let kept: Vec<_> = kept.iter().map(|saved| &saved.numbers).collect();
+        let kept: Vec<_> = kept.iter().collect();
         let (mut numbers, planes) = Numbers::planes(&mut policy, &kept)?;
         let generation = change.state.last + 1;
         let mut compiled = compile::image(&policy, generation)?;
@@ -280,13 +280,13 @@ impl Change {
         })
     }
 
-    /// The policies that can be returned to.
-    fn kept(&self) -> anyhow::Result<Vec<Saved>> {
+    /// The numbers of policies that can be returned to.
+    fn kept(&self) -> anyhow::Result<Vec<Numbers>> {
         let State {
             current, previous, ..
         } = &self.state;
         let kept = current.iter().chain(previous);
-        kept.map(|applied| Saved::load(&self.roots, applied.generation))
+        kept.map(|applied| Saved::numbers_of(&self.roots, applied.generation))
             .collect()
     }
 
@@ -495,10 +495,7 @@ impl Change {
             return Ok(Vec::new());
         };
         // Of a policy that nobody knows, it may have them all.
-        let Ok(Saved {
-            numbers: running, ..
-        }) = Saved::load(&self.roots, running)
-        else {
+        let Ok(running) = Saved::numbers_of(&self.roots, running) else {
             return Ok(Vec::new());
         };
         let had = |number: u8| running.all_planes().any(|(_, had)| had == number);

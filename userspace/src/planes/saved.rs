@@ -130,6 +130,19 @@ impl Saved {
         written().with_context(|| format!("cannot write {}", folder.display()))
     }
 
+    /// Reads the numbers of one, without its policy.
+    ///
+    /// # Errors
+    /// When it is not there, or damaged.
+    pub fn numbers_of(roots: &Roots, generation: u32) -> anyhow::Result<Numbers> {
+        let path = folder(roots, generation).join("numbers.json");
+        let bytes = read_at_most(&path, MOST_NUMBERS);
+        let numbers = bytes.map_err(anyhow::Error::from);
+        numbers
+            .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
+            .with_context(|| format!("{} cannot be read or is damaged", path.display()))
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -142,8 +155,7 @@ impl Saved {
         };
         let damaged = || format!("the policy in {} is damaged", folder.display());
         let text = String::from_utf8(read("policy.toml", MAX_FILE)?).with_context(damaged)?;
-        let numbers: Numbers =
-            serde_json::from_slice(&read("numbers.json", MOST_NUMBERS)?).with_context(damaged)?;
+        let numbers = Self::numbers_of(roots, generation)?;
         let paths: Vec<PathBuf> =
             serde_json::from_slice(&read("sets.json", MOST_NUMBERS)?).with_context(damaged)?;
         if paths.len() > MOST_FILES {

@@ -14,7 +14,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read as _, Write as _},
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -150,36 +150,27 @@ impl Lock {
         file.with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// Takes it.
+    /// Takes it. Where somebody else has it, waits for it, at most so long.
     ///
     /// # Errors
-    /// When somebody else has it, or without rights.
-    pub fn take(roots: &Roots) -> anyhow::Result<Self> {
-        let file = Self::file(roots)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => bail!(
-                "another kldtrace is changing the planes (it has {}): try again",
-                roots.state.join("lock").display()
-            ),
-            Err(TryLockError::Error(error)) => Err(error).context("cannot lock the planes"),
-        }
-    }
-
-    /// Waits for it, at most so long.
-    ///
-    /// # Errors
-    /// As [`Self::take`].
+    /// When somebody else has it still, or without rights.
     pub fn wait(roots: &Roots, most: Duration) -> anyhow::Result<Self> {
-        const STEP: Duration = Duration::from_millis(20);
-        let mut waited = Duration::ZERO;
+        const STEP: Duration = Duration::from_millis(10);
+        let file = Self::file(roots)?;
+        let began = Instant::now();
         loop {
-            match Self::take(roots) {
-                Err(_) if waited < most => {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) if began.elapsed() < most => {
                     std::thread::sleep(STEP);
-                    waited += STEP;
                 }
-                other => return other,
+                Err(TryLockError::WouldBlock) => bail!(
+                    "another kldtrace is changing the planes (it has {}): try again",
+                    roots.state.join("lock").display()
+                ),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context("cannot lock the planes");
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use super::{
     attach,
     change::Change,
     interfaces::Changes,
+    journal,
     pins::Pins,
     policy::Policy,
     programs::Set,
@@ -23,6 +24,9 @@ use super::{
 /// How often deadlines, and whether others have changed something, are looked
 /// at, in milliseconds.
 const TURN: u16 = 500;
+/// What failed is tried again after so long: reading a large policy takes its
+/// time.
+const RETRY: Duration = Duration::from_secs(10);
 /// How long whoever changes something is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -38,6 +42,8 @@ struct Watch<'a> {
     state: State,
     /// The policy that is applied.
     policy: Option<Policy>,
+    /// When what failed is tried again.
+    retry: Option<Instant>,
 }
 
 /// Follows until `stop`. What fails is logged, and tried again.
@@ -52,6 +58,7 @@ pub fn watch(roots: &Roots, stop: &AtomicBool) -> anyhow::Result<()> {
         seen: None,
         state: State::default(),
         policy: None,
+        retry: None,
     };
     let mut complained = None;
     while !stop.load(Ordering::Relaxed) {
@@ -77,15 +84,19 @@ impl Watch<'_> {
             // Nothing was ever applied.
             return Ok(());
         };
-        let is_new = self.seen != Some(written);
-        if is_new {
+        if self.seen != Some(written) {
+            if self.retry.is_some_and(|at| Instant::now() < at) {
+                return Ok(());
+            }
+            self.retry = Some(Instant::now() + RETRY);
             self.take_in(written)?;
-        } else if self.is_late()? {
+            self.retry = None;
+        } else if self.policy.is_some() && self.is_late()? {
             let lock = Lock::wait(self.roots, PATIENCE)?;
             if let Some(change) = Change::restore(self.roots, lock)? {
                 change.finish()?;
+                journal::tell("planes: a policy was not confirmed in time: taken back");
             }
-            tracing::warn!("a policy of planes was not confirmed in time: taken back");
             return Ok(());
         }
         if interfaces_changed {
@@ -113,9 +124,13 @@ impl Watch<'_> {
             Some(applied) => Some(Saved::load(self.roots, applied.generation)?.policy),
             None => None,
         };
-        self.prepare()?;
-        self.seen = Some(written);
-        Ok(())
+        self.seen = self.written();
+        // Between both it may have been written again.
+        if self.seen != Some(written) && self.state != State::load(self.roots)? {
+            self.seen = None;
+            return Ok(());
+        }
+        self.prepare()
     }
 
     /// Whether programs are there and have no policy: somebody broke the
@@ -145,9 +160,13 @@ impl Watch<'_> {
         let (Some(policy), Some(set)) = (&self.policy, self.set()?) else {
             return Ok(());
         };
-        let _lock = Lock::wait(self.roots, PATIENCE)?;
         for plane in &policy.planes {
             for ethernet in [false, true] {
+                // Whoever applies another policy does not wait for all of them.
+                let _lock = Lock::wait(self.roots, PATIENCE)?;
+                if self.written() != self.seen {
+                    return Ok(());
+                }
                 set.load(&self.pins, plane.number, ethernet)?;
             }
         }

@@ -7,6 +7,7 @@ mod corpus;
 mod cost;
 mod example;
 mod flows;
+mod full;
 mod hostile;
 mod kernel;
 mod large;

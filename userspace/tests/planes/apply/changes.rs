@@ -1,7 +1,9 @@
 //! From policy to policy: numbers that stay, deadlines, and what is damaged.
 
 use std::{
+    fmt::Write as _,
     fs,
+    net::UdpSocket,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Instant,
@@ -11,12 +13,12 @@ use kldtrace::planes::{
     change::Change,
     guard::guard,
     open::panic_open,
-    pins::Pins,
+    pins::{Epoch, Pins},
     state::{Lock, State, Why},
     watch::watch,
 };
 
-use super::node::{LIMIT, Node, wait_for, within};
+use super::node::{LIMIT, Node, hears, wait_for, within};
 
 /// Packets that the rule `udp` has let in, by the plane.
 fn passed(node: &Node, plane: &str, rule: &str) -> Option<u64> {
@@ -168,12 +170,12 @@ fn a_start_of_the_machine_restores_what_was_confirmed() {
     let text = fs::read_to_string(&path).unwrap();
     let boot = kldtrace::planes::boot::id().unwrap();
     assert!(text.contains(&boot));
-    fs::write(&path, text.replace(&boot, &boot.replace(['a', '1'], "b"))).unwrap();
-    let bpf = node.folder().join("bpf");
-    assert!(super::node::sh(&format!(
-        "umount {0} && mount -t bpf bpf {0}",
-        bpf.display()
-    )));
+    fs::write(
+        &path,
+        text.replace(&boot, "00000000-0000-4000-8000-000000000000"),
+    )
+    .unwrap();
+    node.forget_pins();
     assert_eq!(node.reached([7001, 7002]), [true, true]);
     node.restore();
     assert_eq!(node.reached([7001, 7002]), [true, false]);
@@ -191,7 +193,7 @@ fn broken_glass_lets_everything_pass_until_a_policy_is_applied() {
     let good = fs::read(&path).unwrap();
     fs::write(&path, "{").unwrap();
     let failed = within(&node.name, || {
-        let _held = Lock::take(&node.roots).unwrap();
+        let _held = Lock::wait(&node.roots, LIMIT).unwrap();
         panic_open(&node.roots)
     });
     assert_eq!(failed.len(), 1, "{failed:?}");
@@ -204,6 +206,65 @@ fn broken_glass_lets_everything_pass_until_a_policy_is_applied() {
     node.apply(&Node::policy("p", &[7002]));
     assert_eq!(node.reached([7001, 7002]), [false, true]);
     assert!(node.report().problems.is_empty());
+}
+
+/// Pins of another version: its programs go on until ours take their links
+/// over, and what is of the same form is kept.
+#[test]
+fn another_version_is_taken_over() {
+    let Some(node) = Node::new("version") else {
+        return;
+    };
+    node.apply(&Node::policy("p", &[7001]));
+    let asked = within(&node.name, || UdpSocket::bind("10.97.0.1:7009").unwrap());
+    let peer = within(&node.peer, || UdpSocket::bind("10.97.0.2:7009").unwrap());
+    for socket in [&asked, &peer] {
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+    }
+    let answered = || {
+        peer.send_to(b"answer", "10.97.0.1:7009").unwrap();
+        node.reached([7001]);
+        asked.set_nonblocking(true).unwrap();
+        hears(&asked)
+    };
+    asked.send_to(b"question", "10.97.0.2:7009").unwrap();
+    peer.recv(&mut [0; 9]).unwrap();
+    assert!(answered());
+    let pins = Pins::new(&node.roots);
+    let earlier = |map: Option<&str>| {
+        let epoch = pins.epochs().unwrap().pop().unwrap();
+        let other = Epoch {
+            hash: 1,
+            ..epoch.clone()
+        };
+        fs::rename(pins.epoch(&epoch), pins.epoch(&other)).unwrap();
+        if let Some(name) = map {
+            let shared = pins.shared(epoch.places).unwrap();
+            let map = shared.into_iter().find(|one| one.name == name).unwrap();
+            fs::rename(&map.path, map.path.with_file_name("other-00000001")).unwrap();
+        }
+        let problems = node.report().problems;
+        assert!(problems[0].contains("another version's"), "{problems:?}");
+        epoch.number
+    };
+    let number = earlier(None);
+    node.restore();
+    assert!(node.report().problems.is_empty());
+    assert_eq!(pins.epochs().unwrap().pop().unwrap().number, number + 1);
+    assert!(answered(), "its flow is known");
+    assert_eq!(
+        passed(&node, "p", "udp"),
+        Some(4),
+        "what was counted is kept"
+    );
+    // Flows of another form are forgotten, until the next packet leaves.
+    earlier(Some("PLANE_FLOWS"));
+    node.restore();
+    assert!(node.report().problems.is_empty());
+    assert_eq!(node.reached([7001, 7002]), [true, false]);
+    assert!(!answered(), "its flow is forgotten");
+    asked.send_to(b"question", "10.97.0.2:7009").unwrap();
+    assert!(answered());
 }
 
 /// Whatever is lost on disk, a policy can be applied.
@@ -284,7 +345,8 @@ fn ten_thousand_rules_are_applied() {
     let mut text = Node::policy("p", &[7001]);
     for number in 0..10_000 {
         let (high, low) = (number >> 8, number & 255);
-        text += &format!(
+        let _ = write!(
+            text,
             "[[plane.rule]]\nname = \"r{number}\"\nverdict = \"allow\"\nprotocol = \"tcp\"\n\
              ports = [{}]\nsources = [\"10.{high}.{low}.0/24\"]\n",
             1000 + number

@@ -10,6 +10,7 @@ use aya::programs::{Xdp, XdpMode};
 use kldtrace::planes::{
     install::Programs,
     interfaces::{self, Mode},
+    pins::Pins,
     watch::watch,
 };
 use kldtrace_abi::plane::Link;
@@ -71,14 +72,21 @@ fn interfaces_come_and_go() {
     assert!(sh(&format!("ip -n {name} link del node")));
     node.apply(&policy);
     watched(&node, || {
-        // Later than whoever follows it.
+        // Later than whoever follows it, who has all programs ready.
+        let pins = Pins::new(&node.roots);
+        let ready = pins.epoch(&pins.epochs().unwrap().pop().unwrap());
+        wait_for("the last program", || {
+            ready.join("2-ethernet-in").exists().then_some(())
+        });
+        node.pair();
         let began = Instant::now();
-        node.link();
+        filtered(&node, name, "node");
+        println!("filtered {:?} after it was created", began.elapsed());
+        node.raise();
+        wait_for("both programs", || {
+            node.report().problems.is_empty().then_some(())
+        });
         assert_eq!(filtered(&node, name, "node"), Some(Mode::Native));
-        println!(
-            "created, brought up and filtered within {:?}",
-            began.elapsed()
-        );
         assert_eq!(node.reached([7001, 7002]), [true, false]);
         // Deleted and made again.
         assert!(sh(&format!("ip -n {name} link del node")));
@@ -107,7 +115,7 @@ fn interfaces_come_and_go() {
         assert_eq!(node.reached([7001, 7002]), [true, false]);
         // In generic mode, where the driver cannot.
         assert!(sh(&format!(
-            "ip -n {name} link add late0 type dummy && ip -n {name} link set late0 up"
+            "ip -n {name} link add link node name late0 type vlan id 5 && ip -n {name} link set late0 up"
         )));
         assert_eq!(filtered(&node, name, "late0"), Some(Mode::Generic));
     });

@@ -14,6 +14,7 @@ use std::{
 
 use kldtrace::planes::{
     change::Change,
+    interfaces,
     roots::Roots,
     saved::Files,
     state::{Lock, State},
@@ -21,7 +22,7 @@ use kldtrace::planes::{
 };
 
 /// Longest wait for something that must come.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 /// A port that the test's policies all let in.
 pub const MARK: u16 = 7003;
 
@@ -92,14 +93,46 @@ impl Node {
         Some(node)
     }
 
-    /// Makes the link, with addresses 10.97.0.1 and .2.
+    /// Makes a link that is up, with addresses 10.97.0.1 and .2.
     pub fn link(&self) {
+        self.pair();
+        self.raise();
+    }
+
+    /// Makes the link.
+    pub fn pair(&self) {
         let (name, peer) = (&self.name, &self.peer);
         assert!(sh(&format!(
-            "ip link add node netns {name} type veth peer name peer netns {peer} && \
-             ip -n {peer} addr add 10.97.0.2/24 dev peer && ip -n {peer} link set peer up && \
+            "ip link add node netns {name} type veth peer name peer netns {peer}"
+        )));
+    }
+
+    /// Gives its ends their addresses, and brings them up.
+    pub fn raise(&self) {
+        let (name, peer) = (&self.name, &self.peer);
+        assert!(sh(&format!(
+            "ip -n {peer} addr add 10.97.0.2/24 dev peer && ip -n {peer} link set peer up && \
              ip -n {name} addr add 10.97.0.1/24 dev node && ip -n {name} link set node up"
         )));
+    }
+
+    /// Takes everything away that was applied.
+    pub fn forget(&self) {
+        sh(&format!("rm -rf {}", self.roots.state.display()));
+        self.forget_pins();
+    }
+
+    /// As a start of the machine does.
+    pub fn forget_pins(&self) {
+        let bpf = self.folder().join("bpf");
+        assert!(sh(&format!(
+            "umount {0} && mount -t bpf bpf {0}",
+            bpf.display()
+        )));
+        wait_for("an end of all programs", || {
+            let interfaces = within(&self.name, || interfaces::all().unwrap());
+            interfaces.iter().all(|one| one.xdp.is_none()).then_some(())
+        });
     }
 
     /// The folder of everything.

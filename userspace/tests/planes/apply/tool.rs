@@ -7,7 +7,7 @@ use std::{
 
 use kldtrace::planes::state::{Lock, State};
 
-use super::node::{Node, sh, wait_for};
+use super::node::{LIMIT, Node, sh, wait_for};
 
 fn said(output: &Output) -> String {
     let both = [&output.stdout, &output.stderr];
@@ -114,7 +114,7 @@ fn a_bad_policy_changes_nothing() {
     // Somebody else is at work.
     let path = node.file(&Node::policy("p", &[7002]));
     let path = path.to_str().unwrap();
-    let held = Lock::take(&node.roots).unwrap();
+    let held = Lock::wait(&node.roots, LIMIT).unwrap();
     assert!(badly(&node, &["apply", path]).contains("another kldtrace is changing the planes"));
     drop(held);
     // A policy that would cut the session that it is typed in.
