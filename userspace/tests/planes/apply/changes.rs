@@ -12,6 +12,7 @@ use std::{
 use kldtrace::planes::{
     change::Change,
     guard::guard,
+    numbers::Numbers,
     open::panic_open,
     pins::{Epoch, Pins},
     state::{Lock, State, Why},
@@ -296,6 +297,34 @@ fn a_policy_is_applied_over_one_that_nobody_knows() {
         fs::write(&path, good).unwrap();
     }
     assert_eq!(node.reached([7001, 7002]), [false, true]);
+}
+
+/// Numbers on disk are taken if each is of one name and within its range.
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let rule = |name: &str, counter: u32| {
+        format!(r#"{{"on":"p","place":"p","kind":"rule","name":"{name}","counter":{counter}}}"#)
+    };
+    let read = |planes: &str, rules: &[String]| {
+        let text = format!(r#"{{"planes":{{{planes}}},"rules":[{}]}}"#, rules.join(","));
+        serde_json::from_str::<Numbers>(&text)
+    };
+    let good = [rule("a", 1), rule("b", 2)];
+    let numbers = read(r#""p":1,"q":15"#, &good).unwrap();
+    assert_eq!((numbers.plane("q"), numbers.most()), (Some(15), 2));
+    let written = serde_json::to_string(&numbers).unwrap();
+    assert_eq!(serde_json::from_str::<Numbers>(&written).unwrap(), numbers);
+    for planes in [r#""p":0"#, r#""p":16"#, r#""p":1,"q":1"#, r#""p":-1"#] {
+        assert!(read(planes, &good).is_err(), "{planes}");
+    }
+    for (first, second) in [
+        (rule("a", 0), rule("b", 1)),
+        (rule("a", 1), rule("b", 1)),
+        (rule("a", 1), rule("a", 2)),
+        (rule("a", 1), rule("b", u32::MAX)),
+    ] {
+        assert!(read("", &[first, second]).is_err());
+    }
 }
 
 /// What fails midway changes nothing: here a plane's second interface has

@@ -18,7 +18,7 @@ use kldtrace::planes::{
     state::{Lock, State, Why},
 };
 
-use super::node::{LIMIT, Node, wait_for, within};
+use super::node::{LIMIT, Node, hears, wait_for, within};
 
 const OLD: [bool; 2] = [true, false];
 const NEW: [bool; 2] = [false, true];
@@ -166,22 +166,17 @@ fn killed_between_two_steps_of_going_back_there_is_the_old_policy_or_the_new_one
     );
 }
 
-/// What UDP in a namespace has got: datagrams for a socket, whether it had room
-/// or not, and for none.
+/// Datagrams in this namespace for sockets without room, and for no socket.
 fn datagrams() -> (u64, u64) {
     let text = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
     let of = |wanted: &str| -> u64 {
         let mut pairs = names.split(' ').zip(values.split(' '));
-        pairs
-            .find(|(name, _)| *name == wanted)
-            .unwrap()
-            .1
-            .parse()
-            .unwrap()
+        let (_, value) = pairs.find(|(name, _)| *name == wanted).unwrap();
+        value.parse().unwrap()
     };
-    (of("InDatagrams") + of("RcvbufErrors"), of("NoPorts"))
+    (of("RcvbufErrors"), of("NoPorts"))
 }
 
 /// Sends while others are killed: batches to a port that all policies let in,
@@ -189,13 +184,11 @@ fn datagrams() -> (u64, u64) {
 /// none does. Returns how many were sent to each.
 fn flood(node: &Node, stop: &AtomicBool, killed: &AtomicU64) -> u64 {
     const BATCH: u64 = 32;
-    let _receiver = within(&node.name, || {
-        let socket = UdpSocket::bind(("10.97.0.1", 7001)).unwrap();
-        // Nobody reads: what finds no room is counted as well.
-        socket
-    });
+    let receiver = within(&node.name, || UdpSocket::bind(("10.97.0.1", 7001)).unwrap());
+    receiver.set_nonblocking(true).unwrap();
     let sender = within(&node.peer, || UdpSocket::bind("10.97.0.2:0").unwrap());
     let mut sent = 0;
+    let mut received = 0;
     within(&node.name, || {
         let before = datagrams();
         while !stop.load(Ordering::Relaxed) {
@@ -206,12 +199,15 @@ fn flood(node: &Node, stop: &AtomicBool, killed: &AtomicU64) -> u64 {
             sent += BATCH;
             let kills = killed.load(Ordering::Relaxed);
             wait_for("a packet that should pass", || {
+                while hears(&receiver) {
+                    received += 1;
+                }
                 let now = datagrams();
                 assert_eq!(
                     now.1, before.1,
                     "passed that should not, after {kills} kills"
                 );
-                (now.0 - before.0 == sent).then_some(())
+                (received + now.0 - before.0 == sent).then_some(())
             });
         }
     });
@@ -230,21 +226,31 @@ fn killed_under_a_flood(tag: &str, times: u64) {
     node.apply(&policies[0]);
     let (stop, killed) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut rng = Rng::with_seed(5);
+    let mut finished = 0;
+    // How long an apply takes, on this machine and now: about half of them come
+    // to their end.
+    let mut takes = Duration::from_millis(50);
     let sent = thread::scope(|scope| {
         let flood = scope.spawn(|| flood(&node, &stop, &killed));
         for turn in 0..times {
             let path = node.file(&policies[(turn / 2 % 2) as usize]);
-            let mut command = if turn % 2 == 0 {
-                node.tool(&["watch"])
-            } else {
+            let applies = turn % 2 == 1;
+            let mut command = if applies {
                 node.tool(&["apply", path.to_str().unwrap()])
+            } else {
+                node.tool(&["watch"])
             };
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = command.spawn().unwrap();
-            // Within what it takes, so anywhere in what it does.
-            thread::sleep(Duration::from_millis(rng.u64(1..60)));
+            thread::sleep(takes.mul_f64(rng.f64()) * 2);
             let _ = child.kill();
-            child.wait().unwrap();
+            let status = child.wait().unwrap();
+            if applies && status.success() {
+                finished += 1;
+                takes = takes.mul_f64(0.8);
+            } else if applies {
+                takes = takes.mul_f64(1.25).min(LIMIT);
+            }
             killed.fetch_add(1, Ordering::Relaxed);
             if flood.is_finished() {
                 break;
@@ -256,13 +262,13 @@ fn killed_under_a_flood(tag: &str, times: u64) {
     node.restore();
     let report = node.report();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
-    let last = State::load(&node.roots).unwrap().last;
     println!(
-        "{times} killed, {last} policies, {sent} packets that passed and as many that did not"
+        "{times} killed, {finished} applied before that, {sent} packets that passed and as many \
+         that did not"
     );
     assert!(
-        u64::from(last) > times / 10,
-        "hardly any apply got anywhere"
+        finished > 0 && finished < times / 2,
+        "{finished} of {times}"
     );
 }
 
