@@ -10,7 +10,7 @@ use std::{
 };
 
 use kldtrace::planes::{
-    change::Change,
+    change::{Change, Step},
     guard::guard,
     numbers::Numbers,
     open::panic_open,
@@ -19,7 +19,10 @@ use kldtrace::planes::{
     watch::watch,
 };
 
-use super::node::{LIMIT, Node, hears, wait_for, within};
+use super::{
+    interfaces::foreign_program,
+    node::{LIMIT, Node, hears, wait_for, within},
+};
 
 /// Packets that the rule `udp` has let in, by the plane.
 fn passed(node: &Node, plane: &str, rule: &str) -> Option<u64> {
@@ -335,33 +338,35 @@ fn a_policy_that_fails_midway_changes_nothing() {
         return;
     };
     node.apply(&Node::policy("p", &[7001]));
-    let two = Node::policy("p", &[7002]).replace("[\"node\"]", "[\"node\", \"second\"]");
     let name = &node.name;
     assert!(super::node::sh(&format!(
         "ip -n {name} link add second type veth peer name third && ip -n {name} link set second up"
     )));
-    let error = within(name, || {
-        let mut change = node.change(&two, None).unwrap();
-        // Before links, somebody else is faster.
-        while !matches!(
-            change.step().unwrap(),
-            Some(kldtrace::planes::change::Step::Swap)
-        ) {}
-        assert_eq!(node.reached([7001, 7002]), [false, true]);
-        let other = super::interfaces::foreign_program("second");
-        let error = change.finish().unwrap_err();
-        drop(other);
-        error
-    });
-    let text = format!("{error:#}");
-    assert!(
-        text.starts_with("nothing has changed: second: cannot attach by XDP"),
-        "{text}"
-    );
-    assert_eq!(node.reached([7001, 7002]), [true, false]);
-    let state = State::load(&node.roots).unwrap();
-    assert_eq!((state.current.unwrap().generation, state.next), (1, None));
-    assert_eq!(Pins::new(&node.roots).generations().unwrap(), [1]);
+    // With the programs that are there, and with new ones.
+    for plane in ["p", "q"] {
+        let two = Node::policy(plane, &[7002]).replace("[\"node\"]", "[\"node\", \"second\"]");
+        let error = within(name, || {
+            let mut change = node.change(&two, None).unwrap();
+            // Before links, somebody else is faster.
+            while !matches!(change.step().unwrap(), Some(Step::Swap)) {}
+            let other = foreign_program("second");
+            let error = change.finish().unwrap_err();
+            drop(other);
+            error
+        });
+        let text = format!("{error:#}");
+        assert!(
+            text.starts_with("nothing has changed: second: cannot attach by XDP"),
+            "{text}"
+        );
+        assert_eq!(node.reached([7001, 7002]), [true, false]);
+        let state = State::load(&node.roots).unwrap();
+        assert_eq!((state.current.unwrap().generation, state.next), (1, None));
+        let pins = Pins::new(&node.roots);
+        assert_eq!(pins.generations().unwrap(), [1]);
+        assert_eq!(pins.epochs().unwrap().len(), 1);
+        assert!(!pins.next_epoch().exists());
+    }
 }
 
 /// Ten thousand rules and a hundred thousand prefixes. Wanted is a second, in

@@ -184,8 +184,8 @@ fn datagrams() -> (u64, u64) {
 /// none does. Returns how many were sent to each.
 fn flood(node: &Node, stop: &AtomicBool, killed: &AtomicU64) -> u64 {
     const BATCH: u64 = 32;
-    let receiver = within(&node.name, || UdpSocket::bind(("10.97.0.1", 7001)).unwrap());
-    receiver.set_nonblocking(true).unwrap();
+    let inbox = within(&node.name, || UdpSocket::bind(("10.97.0.1", 7001)).unwrap());
+    inbox.set_nonblocking(true).unwrap();
     let sender = within(&node.peer, || UdpSocket::bind("10.97.0.2:0").unwrap());
     let mut sent = 0;
     let mut received = 0;
@@ -199,7 +199,7 @@ fn flood(node: &Node, stop: &AtomicBool, killed: &AtomicU64) -> u64 {
             sent += BATCH;
             let kills = killed.load(Ordering::Relaxed);
             wait_for("a packet that should pass", || {
-                while hears(&receiver) {
+                while hears(&inbox) {
                     received += 1;
                 }
                 let now = datagrams();
