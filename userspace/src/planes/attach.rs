@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
+    fs, io,
     os::fd::AsFd as _,
     path::PathBuf,
 };
@@ -50,7 +50,11 @@ pub fn held(pins: &Pins) -> anyhow::Result<Vec<Held>> {
     for name in names(&folder)? {
         let pin = folder.join(name);
         let cannot = || format!("cannot open {}", pin.display());
-        let link = Link::open(&pin).with_context(cannot)?;
+        let link = match Link::open(&pin) {
+            // Whoever has the lock may have let go of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.with_context(cannot)?,
+        };
         let info = link.info().with_context(cannot)?;
         held.push(Held { pin, link, info });
     }
@@ -164,7 +168,7 @@ fn pin(pins: &Pins, interface: u32, direction: Direction) -> PathBuf {
     pins.links().join(name)
 }
 
-fn gone(error: &std::io::Error) -> bool {
+fn gone(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::ENODEV | libc::ENOLINK | libc::ENXIO)
@@ -186,7 +190,7 @@ fn attach(pins: &Pins, set: &Set, index: u32, name: &str, program: For) -> anyho
 }
 
 /// Why an interface takes no program, and what to do.
-fn refused(error: std::io::Error, name: &str, direction: Direction) -> anyhow::Error {
+fn refused(error: io::Error, name: &str, direction: Direction) -> anyhow::Error {
     let hint = match (error.raw_os_error(), direction) {
         (Some(libc::EBUSY | libc::EEXIST), Direction::In) => {
             " (another XDP program is there: `ip link show` and `bpftool net` say which)"
@@ -280,12 +284,7 @@ fn away(held: &Held) -> bool {
 ///
 /// # Errors
 /// The first that failed. The others are made.
-pub fn settle(
-    pins: &Pins,
-    set: &Set,
-    policy: &Policy,
-    only: Option<&[u8]>,
-) -> anyhow::Result<bool> {
+pub fn settle(pins: &Pins, set: &Set, policy: &Policy) -> anyhow::Result<bool> {
     let mut any = false;
     let mut failed = None;
     // Each look is for names that the one before has freed, and for what
@@ -293,7 +292,7 @@ pub fn settle(
     for _ in 0..4 {
         let interfaces = super::interfaces::all()?;
         let wanted = wanted(policy, &interfaces);
-        let changes = changes(pins, set, &wanted, &interfaces, only)?;
+        let changes = changes(pins, set, &wanted, &interfaces, None)?;
         if changes.is_empty() || failed.is_some() {
             break;
         }

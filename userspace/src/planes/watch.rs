@@ -186,7 +186,7 @@ impl Watch<'_> {
         let Some(set) = self.set()? else {
             return Ok(());
         };
-        if attach::settle(&self.pins, &set, policy, None)? {
+        if attach::settle(&self.pins, &set, policy)? {
             tracing::info!(
                 microseconds = began.elapsed().as_micros(),
                 "planes follow interfaces"
