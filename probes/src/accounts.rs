@@ -18,6 +18,12 @@ static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::ALL.len() 
 #[inline(never)]
 pub fn lose(what: Loss) {
     warn!(&(), "lost: {}", what.as_str());
+    lose_quietly(what);
+}
+
+/// Counts one loss, where losses are what each packet of a flood has.
+#[inline(always)]
+pub fn lose_quietly(what: Loss) {
     if let Some(counter) = LOSSES.get_ptr_mut(what as u32) {
         // SAFETY: this CPU's own counter.
         unsafe { *counter += 1 };

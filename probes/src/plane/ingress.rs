@@ -1,7 +1,9 @@
 //! What arrives.
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use kldtrace_abi::plane::{Action, Facts, Outcome, at_once, by_rules, count::counter, refuse};
+use kldtrace_abi::plane::{
+    Action, Facts, Outcome, at_once, by_rules, count::counter, learn, recalled, refuse,
+};
 
 use crate::{
     frame::Frame,
@@ -24,17 +26,29 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let plane = plane();
-    let Seen { facts, found, .. } = &mut *seen;
-    match at_once(&mut Maps::new(image, first, found), plane, facts) {
-        Some(outcome) => seen.outcome = outcome,
-        None => judge(image, first, plane, seen),
+    let Seen {
+        facts,
+        found,
+        outcome,
+        ..
+    } = &mut *seen;
+    if !recalled(&mut Maps::new(image, first, found), plane, facts, outcome)
+        && ask(image, first, plane, seen) == 0
+    {
+        judge(image, first, plane, seen);
+        keep(image, first, plane, seen);
     }
     if matches!(seen.outcome.action, Action::WouldDrop) {
         keep_out(image, first, plane, seen);
     }
-    let Seen { facts, outcome, .. } = seen;
+    let Seen {
+        facts,
+        outcome,
+        budget,
+        ..
+    } = seen;
     count(plane, facts, outcome);
-    if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due()) {
+    if tells_all() || (!matches!(outcome.action, Action::Pass) && is_due(budget)) {
         tell(first, facts, outcome, ctx.ingress_ifindex() as u32, plane);
     }
     match outcome.action {
@@ -49,11 +63,39 @@ pub fn plane_empty(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Asks the rules: out of line, as most packets need none.
+// Each step is out of line, as most packets need none, and the kernel gives a
+// program and all that it calls 512 bytes of stack together.
+
+/// Asks the flows; 0: they do not know.
+#[inline(never)]
+fn ask(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) -> u64 {
+    let Seen {
+        facts,
+        found,
+        outcome,
+        ..
+    } = seen;
+    at_once(&mut Maps::new(image, first, found), plane, facts, outcome).into()
+}
+
+/// Asks the rules.
 #[inline(never)]
 fn judge(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
     let Seen { facts, found, .. } = seen;
     seen.outcome = by_rules(&mut Maps::new(image, first, found), plane, facts);
+}
+
+/// Keeps what the rules said.
+#[inline(never)]
+fn keep(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
+    let Seen {
+        facts,
+        found,
+        outcome,
+        ..
+    } = seen;
+    // Without an image there is nothing to keep.
+    let _ = learn(&mut Maps::new(image, first, found), plane, facts, *outcome);
 }
 
 /// Refuses the flow of what passes in audit mode alone.

@@ -6,6 +6,7 @@ use kldtrace_abi::plane::{Facts, Link, Outcome, Packet as _, read};
 use crate::{
     frame::{Frame, opaque},
     kernel::{on, setting, settings},
+    tell::Budget,
 };
 
 settings! {
@@ -33,6 +34,8 @@ pub struct Seen {
     unused: u32,
     /// Where something that was found is put.
     pub found: u64,
+    /// What was told in this second.
+    pub budget: Budget,
 }
 
 /// The packet under way in each direction. On the stack the verifier would

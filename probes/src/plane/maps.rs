@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
     btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf},
-    helpers::bpf_ktime_get_coarse_ns,
+    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use kldtrace_abi::{
@@ -12,6 +12,7 @@ use kldtrace_abi::{
         Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
         count::{Count, Told},
         image::{CHUNK, Domain, Header},
+        memo::{MEMOS, Memo},
         table::{self, Classes},
     },
 };
@@ -40,6 +41,15 @@ static PLANE_FLOWS_V6: LruHashMap<FlowKey, Flow, 131_072> = LruHashMap::new();
 /// What sources have used of rates.
 #[btf_map]
 static PLANE_BUCKETS: LruHashMap<BucketKey, Bucket, 131_072> = LruHashMap::new();
+
+/// Entries in one value of the memo: an index of values is short enough to
+/// stay in the CPU's own cache, and a value is a page.
+const MEMOS_EACH: usize = 64;
+
+/// What was decided a moment ago, by each CPU for itself: 256 KiB on each.
+#[btf_map]
+static PLANE_MEMO: PerCpuArray<[Memo; MEMOS_EACH], { MEMOS as usize / MEMOS_EACH }> =
+    PerCpuArray::new();
 
 /// Packets and bytes ([`kldtrace_abi::plane::count`]); user space says how
 /// many rules there may be.
@@ -136,6 +146,21 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn memo(&mut self, place: u32) -> Option<&mut Memo> {
+        let each = MEMOS_EACH as u32;
+        let memos = PLANE_MEMO.get_ptr_mut(place / each)?;
+        // SAFETY: this CPU's own, and one program at a time has it: those of
+        // packets that arrive, alone.
+        let memos = unsafe { &mut *memos };
+        Some(&mut memos[(place % each) as usize])
+    }
+
+    #[inline(always)]
+    fn jiffies(&self) -> u64 {
+        jiffies()
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         now()
     }
@@ -207,4 +232,11 @@ fn first(
 pub fn tick() -> u64 {
     // SAFETY: the helper only reads a clock.
     unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Ticks of the kernel's clock.
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: the helper only reads a clock; the verifier makes it a load.
+    unsafe { bpf_jiffies64() }
 }

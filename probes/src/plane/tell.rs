@@ -1,6 +1,5 @@
 //! Packets as events: drops, so many a second, or all.
 
-use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use kldtrace_abi::{
     loss::Loss,
     plane::{
@@ -8,13 +7,12 @@ use kldtrace_abi::{
         count::{TOLD_PER_SECOND, Told},
         image::Header,
     },
-    wireguard::Budget,
 };
 
 use crate::{
-    accounts::lose,
+    accounts::{lose, lose_quietly},
     kernel::{now, on, settings},
-    maps::{Chunk, PLANE_TOLD, tick},
+    maps::{Chunk, PLANE_TOLD, jiffies, tick},
 };
 
 settings! {
@@ -23,8 +21,17 @@ settings! {
 }
 
 /// What was told in this second.
-#[btf_map]
-static PLANE_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Budget {
+    /// The second, of 2^30 ns: a shift, not a division.
+    second: u64,
+    /// Packets.
+    packets: u64,
+    /// The tick (jiffy) in which there was nothing left: until the next one
+    /// nobody asks a clock.
+    spent: u64,
+}
 
 /// Whether every packet is told of.
 #[inline(always)]
@@ -33,10 +40,24 @@ pub fn tells_all() -> bool {
 }
 
 /// Whether a packet is to be told of: under a flood most are not, and cost no
-/// more than this.
+/// more than this. Which are not is counted.
 #[inline(always)]
-pub fn is_due() -> bool {
-    tells_all() || within_budget()
+pub fn is_due(budget: &mut Budget) -> bool {
+    let now = jiffies();
+    if budget.spent != now {
+        let second = tick() >> 30;
+        if budget.second != second {
+            budget.second = second;
+            budget.packets = 0;
+        }
+        if budget.packets < TOLD_PER_SECOND {
+            budget.packets += 1;
+            return true;
+        }
+        budget.spent = now;
+    }
+    lose_quietly(Loss::PlaneEvent);
+    false
 }
 
 /// Tells of a packet.
@@ -55,24 +76,4 @@ pub fn tell(image: &Chunk, facts: &Facts, outcome: &Outcome, interface: u32, pla
         plane: plane.into(),
     });
     entry.submit(0);
-}
-
-#[inline(always)]
-fn within_budget() -> bool {
-    let Some(budget) = PLANE_BUDGET.get_ptr_mut(0) else {
-        return false;
-    };
-    // Seconds of 2^30 ns: a shift, not a division.
-    let second = tick() >> 30;
-    // SAFETY: this CPU's own.
-    let budget = unsafe { &mut *budget };
-    if budget.second != second {
-        *budget = Budget { second, events: 0 };
-    }
-    budget.events += 1;
-    if budget.events <= TOLD_PER_SECOND {
-        return true;
-    }
-    lose(Loss::PlaneEvent);
-    false
 }

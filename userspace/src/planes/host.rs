@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use kldtrace_abi::plane::{
-    Bucket, BucketKey, Cell, Cells, Facts, Flow, FlowKey, Outcome, Tables, judge, leave::leaves,
+    Bucket, BucketKey, Cell, Cells, Facts, Flow, FlowKey, Memo, Outcome, Tables, judge,
+    leave::leaves,
 };
 
 /// What the kernel's maps would hold.
@@ -16,6 +17,8 @@ pub struct Host {
     pub flows: HashMap<FlowKey, Flow>,
     /// What sources have used.
     pub buckets: HashMap<BucketKey, Bucket>,
+    /// What was decided a moment ago, by its place.
+    pub memos: HashMap<u32, Memo>,
     /// The time, in nanoseconds.
     pub now: u64,
 }
@@ -58,6 +61,15 @@ impl Tables for Host {
 
     fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {
         Some(self.buckets.entry(*key).or_default())
+    }
+
+    fn memo(&mut self, place: u32) -> Option<&mut Memo> {
+        Some(self.memos.entry(place).or_default())
+    }
+
+    fn jiffies(&self) -> u64 {
+        // A hundred a second.
+        self.now / 10_000_000
     }
 
     fn now(&self) -> u64 {

@@ -2,7 +2,10 @@
 //! --ignored --nocapture cost`. Nothing is asserted but verdicts: times are of
 //! the machine.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use aya::programs::{ProgramFd, Xdp};
 use kldtrace::planes::{
@@ -12,7 +15,7 @@ use kldtrace::planes::{
 };
 use kldtrace_abi::plane::{Action, Flow, FlowKey, Link, Reason, parse};
 
-use super::{large, packet::Packet, run};
+use super::{large, packet::Packet, run, spoof::spoofing};
 
 const ROUNDS: usize = 101;
 const REPEAT: u32 = 20_000;
@@ -23,13 +26,22 @@ fn fd(programs: &mut Programs, name: &str) -> ProgramFd {
     program.fd().unwrap().try_clone().unwrap()
 }
 
+/// A packet for a program, again and again.
+struct Run<'a> {
+    name: &'a str,
+    program: BorrowedFd<'a>,
+    packet: Vec<u8>,
+    /// Its source is another each time.
+    spoofed: bool,
+}
+
 /// Medians in nanoseconds. The programs take turns, so that each has its part
 /// of what else happens on the machine.
-fn nanoseconds(runs: &[(&str, &ProgramFd, Vec<u8>)]) -> Vec<u32> {
+fn nanoseconds(runs: &[Run<'_>]) -> Vec<u32> {
     let mut times = vec![Vec::new(); runs.len()];
     for _ in 0..ROUNDS {
-        for ((_, program, packet), times) in runs.iter().zip(&mut times) {
-            times.push(run::xdp(program, packet, REPEAT).unwrap().1);
+        for (run, times) in runs.iter().zip(&mut times) {
+            times.push(run::xdp(run.program, &run.packet, REPEAT).unwrap().1);
         }
     }
     let median = |mut times: Vec<u32>| {
@@ -108,35 +120,55 @@ fn cost_of_a_packet() {
             ),
             ("on the block list", &blocked, Reason::Blocked, Action::Drop),
         ];
-        let mut runs = vec![("empty program", &empty, allowed.bytes())];
+        let [spoofed, spoofed_empty] = [&ours, &empty].map(|one| spoofing(one).unwrap());
+        let run = |name, program, packet: &Packet| Run {
+            name,
+            program,
+            packet: packet.bytes(),
+            spoofed: false,
+        };
+        let spoof = |name, program, packet: &Packet| Run {
+            spoofed: true,
+            ..run(name, program, packet)
+        };
+        let mut runs = vec![
+            run("empty program", empty.as_fd(), &allowed),
+            spoof("empty program", spoofed_empty.as_fd(), &allowed),
+        ];
         for (name, packet, reason, action) in cases {
-            let bytes = packet.bytes();
-            let outcome = host.judge(1, &parse(&bytes[..], Link::Ethernet));
+            let outcome = host.judge(1, &parse(&packet.bytes()[..], Link::Ethernet));
             if reason != Reason::Established {
                 assert_eq!((outcome.reason, outcome.action), (reason, action), "{name}");
             }
-            runs.push((name, &ours, bytes));
+            runs.push(run(name, ours.as_fd(), packet));
         }
-        let mut arp = vec![2; 42];
-        arp[12..14].copy_from_slice(&[8, 6]);
-        runs.push(("ARP", &ours, arp));
-        let mut later = Packet {
+        let mut arp = run("ARP", ours.as_fd(), &allowed);
+        arp.packet = vec![2; 42];
+        arp.packet[12..14].copy_from_slice(&[8, 6]);
+        runs.push(arp);
+        let later = Packet {
             flags: 0x10,
+            source_port: 9,
             ..tcp(v4(10, 0, 3, 9), 22)
         };
-        later.source_port = 9;
-        runs.push(("no flow, no rule", &ours, later.bytes()));
+        let udp = Packet {
+            protocol: 17,
+            ..refused.clone()
+        };
+        runs.push(run("of no flow, no rule", ours.as_fd(), &later));
+        runs.push(spoof("SYN, any source", spoofed.as_fd(), &refused));
+        runs.push(spoof("UDP, any source", spoofed.as_fd(), &udp));
         // `xdp-filter load INTERFACE -p deny && xdp-filter port 22 -p tcp`
-        if let Some(peer) = &peer {
-            runs.push(("xdp-filter: passes", peer, refused.bytes()));
-            runs.push(("xdp-filter: drops", peer, allowed.bytes()));
+        let spoofed_peer = peer.as_ref().map(|peer| spoofing(peer).unwrap());
+        if let (Some(peer), Some(spoofed)) = (&peer, &spoofed_peer) {
+            runs.push(run("xdp-filter passes", peer.as_fd(), &refused));
+            runs.push(run("xdp-filter drops", peer.as_fd(), &allowed));
+            runs.push(spoof("xdp-filter, any source", spoofed.as_fd(), &allowed));
         }
         let times = nanoseconds(&runs);
-        for ((name, ..), time) in runs.iter().zip(&times) {
-            println!(
-                "  {time:>4} ns, net {:>4}  {name}",
-                time.saturating_sub(times[0])
-            );
+        for (run, time) in runs.iter().zip(&times) {
+            let own = time.saturating_sub(times[usize::from(run.spoofed)]);
+            println!("  {time:>4} ns, net {own:>4}  {}", run.name);
         }
     }
 }

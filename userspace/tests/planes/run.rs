@@ -2,10 +2,8 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd, AsRawFd as _},
 };
-
-use aya::programs::ProgramFd;
 
 /// include/uapi/linux/bpf.h: the part of `union bpf_attr` for this command.
 #[repr(C)]
@@ -37,7 +35,7 @@ pub const LEAST: usize = 14;
 
 /// Runs an XDP program on a packet, so many times. Returns the action and how
 /// many nanoseconds one run took.
-pub fn xdp(program: &ProgramFd, packet: &[u8], repeat: u32) -> io::Result<(u32, u32)> {
+pub fn xdp(program: impl AsFd, packet: &[u8], repeat: u32) -> io::Result<(u32, u32)> {
     let mut attr = TestRun {
         prog_fd: program.as_fd().as_raw_fd().cast_unsigned(),
         data_size_in: packet.len() as u32,

@@ -94,6 +94,14 @@ impl FlowKey {
     }
 }
 
+/// Whether a packet that arrives may be of a flow. Else the table of flows is
+/// not asked.
+#[inline(always)]
+pub const fn may_have(facts: &Facts) -> bool {
+    let question = is_icmp(facts) && !is_answer(facts.protocol, facts.icmp_type);
+    !question && !begins(facts) && !matches!(facts.fragment, Fragment::Later)
+}
+
 #[inline(always)]
 const fn is_icmp(facts: &Facts) -> bool {
     matches!(
@@ -103,24 +111,15 @@ const fn is_icmp(facts: &Facts) -> bool {
 }
 
 /// The key of a flow of IPv4, as the kernel keeps it: a shorter key is found
-/// sooner. 16 bytes without padding.
+/// sooner. In two words, as the kernel hashes words, and a load of what several
+/// stores wrote waits for them.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ShortKey {
-    /// The other side's address.
-    pub remote: u32,
-    /// The address on this side.
-    pub local: u32,
-    /// The other side's port.
-    pub remote_port: u16,
-    /// As in [`FlowKey`].
-    pub local_port: u16,
-    /// The protocol.
-    pub protocol: u8,
-    /// The plane.
-    pub plane: u8,
-    /// 0.
-    pub unused: [u8; 2],
+    /// The other side's address on top, and this side's.
+    addresses: u64,
+    /// From the top: both ports, 16 bits of 0, protocol and plane.
+    rest: u64,
 }
 
 impl ShortKey {
@@ -131,13 +130,11 @@ impl ShortKey {
             return None;
         }
         Some(Self {
-            remote: (key.remote.0 >> 32) as u32,
-            local: (key.local.0 >> 32) as u32,
-            remote_port: key.remote_port,
-            local_port: key.local_port,
-            protocol: key.protocol,
-            plane: key.plane,
-            unused: [0; 2],
+            addresses: key.remote.0 | key.local.0 >> 32,
+            rest: (key.remote_port as u64) << 48
+                | (key.local_port as u64) << 32
+                | (key.protocol as u64) << 8
+                | key.plane as u64,
         })
     }
 }

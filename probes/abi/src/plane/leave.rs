@@ -6,7 +6,7 @@ use super::{
     Facts, Tables,
     facts::{Family, Malformed},
     flow::{self, Flow, FlowKey},
-    verdict::{Action, Outcome, plane, unlimited},
+    verdict::{Action, Outcome, RULE_RATE, plane, unlimited},
 };
 
 /// Notes a packet that leaves on a plane, so that its answers pass.
@@ -62,7 +62,7 @@ pub fn keep<K: Tables>(
     let key = FlowKey::answering(answer, number)?;
     let now = tables.tick();
     let flow = if matches!(outcome.action, Action::Pass) {
-        let limited = outcome.detail != 0 && !flow::is_tcp(answer);
+        let limited = outcome.limited & RULE_RATE != 0 && !flow::is_tcp(answer);
         if outcome.rule == 0 || limited {
             return None;
         }

@@ -77,6 +77,7 @@ mod facts;
 pub mod flow;
 pub mod image;
 pub mod leave;
+pub mod memo;
 mod parse;
 pub mod rate;
 pub mod service;
@@ -88,8 +89,10 @@ pub use address::{Address, Leaf};
 pub use facts::{Facts, Family, Fragment, Malformed};
 pub use flow::{Flow, FlowKey, ShortKey};
 pub use image::Cell;
+pub use memo::Memo;
 pub use parse::{EXTENSIONS, Link, Packet, parse, read};
 pub use rate::{Bucket, BucketKey, Rate};
 pub use verdict::{
-    Action, Cells, Outcome, Reason, Tables, at_once, by_rules, judge, refuse, unlimited,
+    Action, Cells, Outcome, Reason, Tables, at_once, by_rules, judge, learn, recalled, refuse,
+    unlimited,
 };

@@ -99,8 +99,9 @@ fn frame<P: Packet + ?Sized>(
     match family {
         Family::V4 => v4(packet, at, facts),
         Family::V6 => v6(packet, at, facts),
-        // Ethernet and IPv4: RFC 826.
-        Family::Arp => load::<28, P>(packet, at).map(|_| None),
+        // Ethernet and IPv4: RFC 826. The last two of 28 bytes are there if
+        // all are.
+        Family::Arp => load::<2, P>(packet, at + 26).map(|_| None),
         Family::Other => Ok(None),
     }
 }

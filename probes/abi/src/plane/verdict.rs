@@ -5,6 +5,7 @@ use super::{
     facts::{Facts, Family, Fragment, Malformed},
     flow::{self, Flow, FlowKey},
     image::{self, Cell, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, Plane, Rule, WHOLE_ONLY},
+    memo::{self, Memo},
     rate::{Bucket, BucketKey},
     service::{self, Always},
     table::{self, Classes},
@@ -26,6 +27,10 @@ pub trait Tables: Cells {
     /// A source's bucket, made if it is new; `None` where there is no memory
     /// for it, and then the rate does not hold.
     fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket>;
+    /// The entry at a place of the memo, which is less than [`memo::MEMOS`].
+    fn memo(&mut self, place: u32) -> Option<&mut Memo>;
+    /// Ticks of the kernel's clock, of which there are 100 to 1,000 in a second.
+    fn jiffies(&self) -> u64;
     /// Now, by `CLOCK_MONOTONIC` in nanoseconds.
     fn now(&self) -> u64;
     /// The same as of the last tick, some milliseconds ago, at less cost.
@@ -137,6 +142,11 @@ impl Reason {
     }
 }
 
+/// A bit of [`Outcome::limited`]: the plane's.
+pub const PLANE_RATE: u8 = 1;
+/// A bit of [`Outcome::limited`]: the rule's.
+pub const RULE_RATE: u8 = 2;
+
 /// A verdict, and where it comes from. 12 bytes without padding.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -145,11 +155,11 @@ pub struct Outcome {
     pub action: Action,
     /// Why.
     pub reason: Reason,
-    /// More about the reason: the [`Malformed`] or [`Always`] that it is; from
-    /// [`unlimited`] 1 for a rule with a rate.
+    /// More about the reason: the [`Malformed`] or [`Always`] that it is.
     pub detail: u8,
-    /// 0.
-    pub unused: u8,
+    /// Whose rates packets like it count against: [`PLANE_RATE`] and
+    /// [`RULE_RATE`].
+    pub limited: u8,
     /// The rule, by its number in the policy; 0: none.
     pub rule: u32,
     /// Where that rule is counted; 0: it is not, the plane counts.
@@ -164,14 +174,39 @@ impl Default for Outcome {
     }
 }
 
+/// An [`Outcome`] in words: left to itself the compiler calls a function that
+/// copies it byte by byte.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Words([u32; 3]);
+
 impl Outcome {
+    /// The same in words.
+    #[inline(always)]
+    pub(super) const fn words(self) -> Words {
+        // SAFETY: of one size, without padding; any bytes are words.
+        Words(unsafe { core::mem::transmute::<Self, [u32; 3]>(self) })
+    }
+
+    /// Becomes what was put in words.
+    #[inline(always)]
+    pub(super) const fn set(&mut self, words: &Words) {
+        let Words([first, rule, counter]) = *words;
+        let own = core::ptr::from_mut(self).cast::<u32>();
+        // SAFETY: the first word of four bytes, of which the words were made
+        // from an outcome or are the default, zeros, which every enum has.
+        unsafe { *own = first };
+        self.rule = rule;
+        self.counter = counter;
+    }
+
     #[inline(always)]
     const fn new(action: Action, reason: Reason) -> Self {
         Self {
             action,
             reason,
             detail: 0,
-            unused: 0,
+            limited: 0,
             rule: 0,
             counter: 0,
         }
@@ -194,6 +229,12 @@ impl Outcome {
     }
 
     #[inline(always)]
+    const fn limited(mut self, limited: u8) -> Self {
+        self.limited = limited;
+        self
+    }
+
+    #[inline(always)]
     const fn by(mut self, rule: u32) -> Self {
         self.rule = rule;
         self
@@ -212,10 +253,14 @@ impl Outcome {
 /// meant to be filtered. A damaged image drops.
 #[inline(always)]
 pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
-    let outcome = match at_once(tables, number, facts) {
-        Some(outcome) => outcome,
-        None => by_rules(tables, number, facts),
-    };
+    let mut outcome = Outcome::default();
+    if !recalled(tables, number, facts, &mut outcome)
+        && !at_once(tables, number, facts, &mut outcome)
+    {
+        outcome = by_rules(tables, number, facts);
+        // Without an image there is nothing to keep.
+        let _ = learn(tables, number, facts, outcome);
+    }
     if matches!(outcome.action, Action::WouldDrop) {
         // Malformed packets and the like have no flow.
         let _ = refuse(tables, number, facts);
@@ -223,20 +268,50 @@ pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
     outcome
 }
 
-/// The first part of [`judge`]: all that needs no rule; `None`: go on with
-/// [`by_rules`]. Most packets end here.
+/// The first part of [`judge`]: what was decided about such packets before, and
+/// whether anything was; else go on with [`at_once`]. Most packets end here.
 #[inline(always)]
-pub fn at_once<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<Outcome> {
+pub fn recalled<K: Tables>(
+    tables: &mut K,
+    number: u8,
+    facts: &Facts,
+    outcome: &mut Outcome,
+) -> bool {
     let Some(plane) = plane(tables, number) else {
-        return Some(Outcome::drop(Reason::Image));
+        return false;
     };
-    if plane.own == 0 {
-        return Some(Outcome::pass(Reason::NoPlane));
-    }
-    Some(carried_out(&plane, known(tables, &plane, number, facts)?))
+    memo::recall(tables, number, plane.generation, facts, outcome)
 }
 
-/// The second part of [`judge`].
+/// The second part: all that needs no rule, and whether that is all; else go on
+/// with [`by_rules`].
+#[inline(always)]
+pub fn at_once<K: Tables>(
+    tables: &mut K,
+    number: u8,
+    facts: &Facts,
+    outcome: &mut Outcome,
+) -> bool {
+    let known = match plane(tables, number) {
+        None => Some(Outcome::drop(Reason::Image)),
+        Some(plane) if plane.own == 0 => Some(Outcome::pass(Reason::NoPlane)),
+        Some(plane) => {
+            let found = known(tables, &plane, number, facts);
+            if found.is_none() && flow::may_have(facts) {
+                // Of others it was asked first of all.
+                let key = memo::Key::first(facts, number);
+                return memo::at(tables, key, plane.generation, facts, outcome);
+            }
+            found.map(|found| carried_out(&plane, found))
+        }
+    };
+    if let Some(known) = known {
+        *outcome = known;
+    }
+    known.is_some()
+}
+
+/// The third part: the rules. Then comes [`learn`].
 #[inline(always)]
 pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
     let Some(plane) = plane(tables, number) else {
@@ -247,8 +322,18 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
     carried_out(&plane, outcome)
 }
 
-/// What the rules say to a first packet, without counting it against rates:
-/// the detail of a rule says whether it has one. `None`: the image is damaged.
+/// The fourth part: keeps what the rules said.
+#[inline(always)]
+pub fn learn<K: Tables>(tables: &mut K, number: u8, facts: &Facts, outcome: Outcome) -> Option<()> {
+    let generation = plane(tables, number)?.generation;
+    if outcome.limited == 0 {
+        memo::keep_first(tables, number, generation, facts, outcome);
+    }
+    Some(())
+}
+
+/// What the rules say to a first packet, without counting it against rates.
+/// `None`: the image is damaged.
 #[inline(always)]
 pub fn unlimited<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<Outcome> {
     let plane = plane(tables, number)?;
@@ -276,6 +361,7 @@ pub fn refuse<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<()
     let key = FlowKey::arriving(facts, number)?;
     let seen = tables.tick();
     tables.remember(&key, Flow::of(plane.generation, 0, seen));
+    memo::forget_flow(tables, number, facts);
     Some(())
 }
 
@@ -315,11 +401,12 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
         return None;
     }
     flow.see(now);
-    Some(Outcome::pass(Reason::Established).by(flow.rule))
+    let outcome = Outcome::pass(Reason::Established).by(flow.rule);
+    memo::keep_flow(tables, number, plane.generation, facts, outcome);
+    Some(outcome)
 }
 
-/// The verdict on a first packet. With `LIMIT` it counts against rates;
-/// without, the detail of a rule says whether it has one.
+/// The verdict on a first packet. With `LIMIT` it counts against rates.
 #[inline(always)]
 fn ruled<K: Tables, const LIMIT: bool>(
     tables: &mut K,
@@ -350,8 +437,9 @@ fn ruled<K: Tables, const LIMIT: bool>(
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
     }
+    let mut limited = if plane.rate.limits() { PLANE_RATE } else { 0 };
     if LIMIT && over(tables, plane.rate, || BucketKey::plane(facts, number)) {
-        return Some(Outcome::drop(Reason::Rate));
+        return Some(Outcome::drop(Reason::Rate).limited(limited));
     }
     let rules: Domain = *tables
         .cell(header.domains.wrapping_add(u32::from(domain)))?
@@ -365,19 +453,17 @@ fn ruled<K: Tables, const LIMIT: bool>(
     };
     let first = tables.first(header, &rules, &classes)?;
     let rule: Rule = image::item(tables, header.rules, first)?;
-    if LIMIT && over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
-        return Some(Outcome::drop(Reason::Rate).by(first).counted(rule.counter));
+    if rule.rate.limits() {
+        limited |= RULE_RATE;
     }
-    let action = if rule.pass == 0 {
-        Action::Drop
+    let outcome = if LIMIT && over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
+        Outcome::drop(Reason::Rate)
+    } else if rule.pass == 0 {
+        Outcome::drop(Reason::of_rule(rule.reason))
     } else {
-        Action::Pass
+        Outcome::pass(Reason::of_rule(rule.reason))
     };
-    let mut outcome = Outcome::new(action, Reason::of_rule(rule.reason));
-    if !LIMIT && rule.rate.limits() {
-        outcome = outcome.detail(1);
-    }
-    Some(outcome.by(first).counted(rule.counter))
+    Some(outcome.by(first).counted(rule.counter).limited(limited))
 }
 
 /// The rules that a packet on plane `number` is for, by the planes that its

@@ -57,7 +57,8 @@ impl Compiled {
     }
 }
 
-/// Compiles a policy. `generation` tells it from others; not 0.
+/// Compiles a policy. `generation` tells it from others: not 0, and none that
+/// another policy has had since the maps were made.
 ///
 /// # Errors
 /// For a policy whose rules overlap in more ways than an image can hold.

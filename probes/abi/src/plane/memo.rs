@@ -1,0 +1,217 @@
+//! What was decided about packets like this one: in an array of each CPU, one
+//! entry a place, where a packet that is one of many finds its verdict without
+//! tables and rules.
+//!
+//! There are two kinds of entries, each in its own half, so that a flood of
+//! first packets does not wash out what is known of flows:
+//!
+//! - A *flow's* has all that a [`FlowKey`](super::FlowKey) has.
+//! - A *first packet's* has what rules look at: not the source port. What counts
+//!   against a rate has none.
+//!
+//! An entry holds for a [`LEASE`], and for the generation of the policy that it
+//! came from and no other. Then the tables are asked again, so that a flow is
+//! forgotten by its last use there, give or take a lease. An entry says what
+//! they would say: a packet gets the same verdict whether there is one or not.
+
+use super::{
+    address::Address,
+    facts::{Facts, Family, Fragment, Malformed},
+    flow,
+    verdict::{Outcome, Tables, Words},
+};
+
+/// Entries, on each CPU: half of them flows'.
+pub const MEMOS: u32 = 1 << 12;
+
+const HALF: u32 = MEMOS / 2;
+
+/// How long an entry holds, in ticks of the kernel's clock (jiffies): a
+/// tenth of a second to one, by `CONFIG_HZ` (1000 to 100).
+pub const LEASE: u64 = 100;
+
+/// An entry. 64 bytes, without padding.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Memo {
+    /// Where the packet came from.
+    source: Address,
+    /// Where it went.
+    destination: Address,
+    /// The rest of what it was ([`Key`]).
+    what: u64,
+    /// The tick from which on it does not hold.
+    until: u64,
+    /// The generation of the policy; 0: there is no entry.
+    generation: u32,
+    /// What became of the packet.
+    outcome: Words,
+}
+
+/// What an entry is found by, with the addresses.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// ```text
+    /// 0..8 protocol | 8..16 family | 16..32 destination port, or type and code
+    /// 32..48 source port, of flows | 48..56 plane | 56..58 fragment | 63 flow
+    /// ```
+    what: u64,
+    /// The place of its entry: less than [`MEMOS`].
+    place: u32,
+}
+
+impl Key {
+    /// Of a packet's flow.
+    #[inline(always)]
+    pub const fn flow(facts: &Facts, plane: u8) -> Self {
+        let port = (facts.source_port as u64) << 32;
+        Self::new(facts, plane, 1 << 63 | port)
+    }
+
+    /// Of a first packet.
+    #[inline(always)]
+    pub const fn first(facts: &Facts, plane: u8) -> Self {
+        Self::new(facts, plane, 0)
+    }
+
+    /// The place of its entry.
+    #[inline(always)]
+    pub const fn place(self) -> u32 {
+        self.place
+    }
+
+    #[inline(always)]
+    const fn new(facts: &Facts, plane: u8, more: u64) -> Self {
+        // Of port and type one is 0. Loaded one by one, as they were written:
+        // a load of what several stores wrote waits for them.
+        let kind = (facts.icmp_type as u64) << 8 | facts.icmp_code as u64;
+        let what = more
+            | facts.protocol as u64
+            | (facts.family as u64) << 8
+            | (facts.destination_port as u64 | kind) << 16
+            | (plane as u64) << 48
+            | (facts.fragment as u64) << 56;
+        // Those of IPv4 lie in the upper halves, so one goes below the other.
+        // Nobody gains by two packets with one place: the later one is asked
+        // about once more.
+        let source = facts.source.0 ^ facts.source.1;
+        let destination = facts.destination.0 ^ facts.destination.1;
+        let mixed = source ^ destination.rotate_right(32);
+        let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32 ^ what).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let place = (mixed >> (64 - HALF.trailing_zeros())) as u32;
+        let place = place | if more == 0 { 0 } else { HALF };
+        Self { what, place }
+    }
+}
+
+impl Memo {
+    #[inline(always)]
+    fn is_of(&self, key: Key, facts: &Facts, generation: u32) -> bool {
+        self.what == key.what
+            && self.generation == generation
+            && self.source.0 == facts.source.0
+            && self.destination.0 == facts.destination.0
+            && self.source.1 == facts.source.1
+            && self.destination.1 == facts.destination.1
+    }
+}
+
+/// What was decided about packets like this, if anything: of a flow, or of
+/// first packets where it can be of no flow. An `Option` of so much would be
+/// copied byte by byte in the kernel.
+#[inline(always)]
+pub fn recall<K: Tables>(
+    tables: &mut K,
+    plane: u8,
+    generation: u32,
+    facts: &Facts,
+    outcome: &mut Outcome,
+) -> bool {
+    let ip = matches!(facts.family, Family::V4 | Family::V6);
+    if facts.malformed as u8 != Malformed::No as u8 || !ip {
+        return false;
+    }
+    let key = if flow::may_have(facts) {
+        Key::flow(facts, plane)
+    } else {
+        Key::first(facts, plane)
+    };
+    at(tables, key, generation, facts, outcome)
+}
+
+/// What an entry says, and whether there is one.
+#[inline(always)]
+pub fn at<K: Tables>(
+    tables: &mut K,
+    key: Key,
+    generation: u32,
+    facts: &Facts,
+    outcome: &mut Outcome,
+) -> bool {
+    let now = tables.jiffies();
+    match tables.memo(key.place) {
+        Some(memo) if memo.is_of(key, facts, generation) && now < memo.until => {
+            outcome.set(&memo.outcome);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Keeps what the table said of a flow.
+#[inline(always)]
+pub fn keep_flow<K: Tables>(
+    tables: &mut K,
+    plane: u8,
+    generation: u32,
+    facts: &Facts,
+    outcome: Outcome,
+) {
+    // Parts of datagrams are rare.
+    if matches!(facts.fragment, Fragment::Whole) {
+        keep(tables, Key::flow(facts, plane), generation, facts, outcome);
+    }
+}
+
+/// Keeps what the rules said of a first packet.
+#[inline(always)]
+pub fn keep_first<K: Tables>(
+    tables: &mut K,
+    plane: u8,
+    generation: u32,
+    facts: &Facts,
+    outcome: Outcome,
+) {
+    keep(tables, Key::first(facts, plane), generation, facts, outcome);
+}
+
+#[inline(always)]
+fn keep<K: Tables>(tables: &mut K, key: Key, generation: u32, facts: &Facts, outcome: Outcome) {
+    let until = tables.jiffies() + LEASE;
+    if let Some(memo) = tables.memo(key.place) {
+        *memo = Memo {
+            source: facts.source,
+            destination: facts.destination,
+            what: key.what,
+            until,
+            generation,
+            outcome: outcome.words(),
+        };
+    }
+}
+
+/// Forgets a flow that admits nothing any more.
+#[inline(always)]
+pub fn forget_flow<K: Tables>(tables: &mut K, plane: u8, facts: &Facts) {
+    let whole = Facts {
+        fragment: Fragment::Whole,
+        ..*facts
+    };
+    let key = Key::flow(&whole, plane);
+    if let Some(memo) = tables.memo(key.place)
+        && memo.what == key.what
+    {
+        memo.generation = 0;
+    }
+}
