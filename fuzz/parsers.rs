@@ -4,10 +4,16 @@
 
 use std::{env, sync::LazyLock};
 
-use kldtrace_exporters::fuzz;
 use libfuzzer_sys::fuzz_target;
 
-static TARGET: LazyLock<String> =
-    LazyLock::new(|| env::var("KLDTRACE_FUZZ").expect("KLDTRACE_FUZZ names a target"));
+static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    let name = env::var("KLDTRACE_FUZZ").expect("KLDTRACE_FUZZ names a target");
+    let all = kldtrace_exporters::fuzz::TARGETS.into_iter();
+    let mut all = all.chain(kldtrace::fuzz::TARGETS);
+    let (_, run) = all
+        .find(|(target, _)| *target == name)
+        .expect("a target of that name");
+    run
+});
 
-fuzz_target!(|data: &[u8]| fuzz::run(&TARGET, data));
+fuzz_target!(|data: &[u8]| TARGET(data));

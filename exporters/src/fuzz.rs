@@ -43,16 +43,6 @@ pub const TARGETS: [Target; 12] = [
     ("spool_segment", spool_segment),
 ];
 
-/// Runs one of [`TARGETS`].
-///
-/// # Panics
-/// When what must hold does not, or there is no such target.
-pub fn run(target: &str, data: &[u8]) {
-    let found = TARGETS.iter().find(|(name, _)| *name == target);
-    let (_, run) = found.expect("a target of that name");
-    run(data);
-}
-
 /// `Accept` and `Accept-Encoding` of a scrape.
 fn accept(data: &[u8]) {
     let text = String::from_utf8_lossy(data);

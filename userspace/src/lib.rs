@@ -9,6 +9,8 @@ pub mod daemon;
 pub mod doctor;
 pub mod explain;
 pub mod fleet;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod kernel;
 pub mod planes;
 pub mod push;

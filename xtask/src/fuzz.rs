@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: looks for inputs on which a parser does what it must
 //! not.
 //!
-//! The targets are in exporters/src/fuzz.rs, their seeds in fuzz/corpus. What a
+//! The targets are in exporters/src/fuzz.rs and userspace/src/fuzz.rs, their seeds in fuzz/corpus. What a
 //! run finds interesting stays in the target folder, and the next goes on from
 //! there.
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use kldtrace_abi::plane::{
-    Action, Facts, Family, Fragment, Malformed, Outcome, Reason, service::Always,
+    Action, Facts, Family, Fragment, Malformed, Message, Outcome, Reason, service::Always,
 };
 
 use super::{
@@ -17,7 +17,8 @@ use super::{
 
 /// Reads a packet such as `tcp 10.252.0.9:4000 > 10.251.0.2:2049`,
 /// `icmp 10.0.0.1 > 10.0.0.2 echo-request` or `udp 10.0.0.1 > 10.0.0.2 later`.
-/// TCP begins a connection unless `ack` stands at the end.
+/// TCP begins a connection unless `ack` stands at the end; with UDP a message
+/// of WireGuard may: `initiation`, `response`, `cookie` or `data`.
 ///
 /// # Errors
 /// The sentence for the person who wrote it.
@@ -68,6 +69,14 @@ pub fn packet(text: &str) -> Result<Facts, String> {
     Ok(facts)
 }
 
+/// Messages of WireGuard by name.
+const MESSAGES: [(&str, Message); 4] = [
+    ("initiation", Message::Initiation),
+    ("response", Message::Response),
+    ("cookie", Message::Cookie),
+    ("data", Message::Data),
+];
+
 fn address(text: &str) -> Option<(IpAddr, Option<u16>)> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some((address.ip(), Some(address.port())));
@@ -79,6 +88,11 @@ fn detail(word: &str, facts: &mut Facts) -> Option<()> {
     let types: &[(&str, u8)] = match (facts.protocol, facts.family) {
         (ICMP, Family::V4) => &ICMP_TYPES,
         (ICMPV6, Family::V6) => &ICMPV6_TYPES,
+        (UDP, _) if !matches!(word, "first" | "later") => {
+            let known = MESSAGES.iter().find(|(name, _)| *name == word);
+            facts.message = known.map(|(_, message)| *message)?;
+            return Some(());
+        }
         (TCP, _) if word == "ack" => {
             facts.tcp_flags = 0x10;
             return Some(());
@@ -125,6 +139,7 @@ pub fn told(outcome: &Outcome, compiled: &Compiled) -> String {
         Reason::Rate => "its source sends too many",
         Reason::NoPlane => "the policy has no such plane",
         Reason::Image => "the image is damaged",
+        Reason::WireGuard => "to a port of WireGuard, and none of its messages",
     };
     match outcome.reason {
         Reason::Always => {

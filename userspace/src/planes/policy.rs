@@ -60,8 +60,21 @@ pub struct Plane {
     pub block: Vec<usize>,
     /// How many first packets may come from one source.
     pub rate: Rate,
+    /// How many first segments of TCP.
+    pub syn_rate: Rate,
+    /// Its ports of WireGuard.
+    pub wireguard: Option<WireGuard>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
+}
+
+/// Ports that take WireGuard's messages and nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WireGuard {
+    /// The ports of UDP.
+    pub ports: Vec<u16>,
+    /// What lets them in: a rule before all others of the plane but the floor.
+    pub rule: Rule,
 }
 
 /// A list of prefixes.
@@ -92,6 +105,8 @@ pub struct Rule {
     pub service: Service,
     /// How many may come from one source.
     pub rate: Rate,
+    /// Whether the rate counts initiations of WireGuard alone.
+    pub initiations: bool,
 }
 
 /// What packets carry.

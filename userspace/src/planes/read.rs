@@ -117,7 +117,7 @@ fn policy(top: &Table<'_, '_>, files: Files<'_>) -> Policy {
         })
         .collect();
     let crosses = top.tables("cross", "[[cross]]");
-    rule::unique_names(&crosses);
+    rule::unique_names(&crosses, None);
     let crosses: Vec<_> = crosses
         .iter()
         .filter_map(|table| cross(table, &known))
@@ -196,10 +196,15 @@ fn plane(table: &Table<'_, '_>, name: &str, prefixes: Vec<Prefix>, known: &Known
         "block",
         "rate",
         "burst",
+        "syn_rate",
+        "syn_burst",
+        "wireguard",
         "rule",
     ]);
     let rules = table.tables("rule", "[[plane.rule]]");
-    rule::unique_names(&rules);
+    let wireguard = rule::wireguard(table, known);
+    let taken = wireguard.as_ref().map(|guard| &guard.rule.name[..]);
+    rule::unique_names(&rules, taken);
     let rules = rules.iter().map(|table| rule::rule(table, known, None));
     let always = table.words("always", &Always::ALL.map(|one| (one.as_str(), one)));
     Plane {
@@ -222,7 +227,9 @@ fn plane(table: &Table<'_, '_>, name: &str, prefixes: Vec<Prefix>, known: &Known
             .unwrap_or(false),
         always: always.unwrap_or_else(|| Always::ALL.to_vec()),
         block: rule::block(table, known),
-        rate: table.rate(),
+        rate: table.rate("rate", "burst"),
+        syn_rate: table.rate("syn_rate", "syn_burst"),
+        wireguard,
         rules: rules.collect(),
     }
 }

@@ -62,7 +62,12 @@ fn compare(policies: usize, packets: usize, rules: usize, start: u64) {
             assert!(seen.contains_key(&(action, reason)), "{seen:?}");
         }
     }
-    for reason in [Reason::Blocked, Reason::Cross, Reason::Fragment] {
+    for reason in [
+        Reason::Blocked,
+        Reason::Cross,
+        Reason::Fragment,
+        Reason::WireGuard,
+    ] {
         for action in [Action::Drop, Action::WouldDrop] {
             assert!(seen.contains_key(&(action, reason)), "{seen:?}");
         }

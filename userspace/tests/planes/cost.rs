@@ -5,6 +5,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd as _, BorrowedFd},
+    time::Instant,
 };
 
 use aya::programs::{ProgramFd, Xdp};
@@ -12,6 +13,7 @@ use kldtrace::planes::{
     compile,
     host::Host,
     install::{Programs, write},
+    policy::Policy,
 };
 use kldtrace_abi::plane::{Action, Flow, FlowKey, Link, Reason, parse};
 
@@ -51,6 +53,27 @@ fn nanoseconds(runs: &[Run<'_>]) -> Vec<u32> {
     times.into_iter().map(median).collect()
 }
 
+/// The programs with a policy, and a flow that they know.
+fn load(policy: &Policy, established: &Packet) -> (Programs, Host) {
+    let rules = policy.planes[0].rules.len() as u32;
+    let started = Instant::now();
+    let compiled = compile::image(policy, 1).unwrap();
+    let took = started.elapsed();
+    let started = Instant::now();
+    let image = write(&compiled.cells).unwrap();
+    let written = started.elapsed();
+    println!(
+        "{rules} rules, {} prefixes: compiled in {took:?}, written in {written:?}, {} KiB",
+        policy.sets[0].prefixes.len(),
+        compiled.cells.len() / 16
+    );
+    let mut programs = Programs::load(1, Link::Ethernet, rules, false).unwrap();
+    programs.swap(&image).unwrap();
+    let key = FlowKey::arriving(&parse(&established.bytes()[..], Link::Ethernet), 1).unwrap();
+    programs.remember(&key, Flow::of(0, 0, run::now())).unwrap();
+    (programs, Host::new(compiled.cells))
+}
+
 #[test]
 #[ignore = "measures: wants a quiet machine"]
 fn cost_of_a_packet() {
@@ -70,34 +93,11 @@ fn cost_of_a_packet() {
     let peer = xdp_filter();
     for (rules, prefixes) in [(10, 10), (10_000, 100_000)] {
         let policy = large::policy(rules, prefixes);
-        let started = std::time::Instant::now();
-        let compiled = compile::image(&policy, 1).unwrap();
-        let took = started.elapsed();
-        let started = std::time::Instant::now();
-        let image = write(&compiled.cells).unwrap();
-        let written = started.elapsed();
-        println!(
-            "{rules} rules, {prefixes} prefixes: compiled in {took:?}, written in {written:?}, {} KiB",
-            compiled.cells.len() / 16
-        );
-        let mut programs = Programs::load(1, Link::Ethernet, rules, false).unwrap();
-        programs.swap(&image).unwrap();
-        let key = FlowKey::arriving(&parse(&established.bytes()[..], Link::Ethernet), 1).unwrap();
-        programs
-            .remember(
-                &key,
-                Flow {
-                    seen: run::now(),
-                    generation: 0,
-                    rule: 0,
-                },
-            )
-            .unwrap();
+        let (mut programs, mut host) = load(&policy, &established);
         let (ours, empty) = (
             fd(&mut programs, "plane_ingress"),
             fd(&mut programs, "plane_empty"),
         );
-        let mut host = Host::new(compiled.cells);
         let listed = policy.sets[0]
             .prefixes
             .iter()

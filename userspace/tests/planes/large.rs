@@ -46,6 +46,8 @@ pub fn policy(rules: u32, prefixes: u32) -> Policy {
             always: Always::ALL.to_vec(),
             block: vec![0],
             rate: Rate::default(),
+            syn_rate: Rate::default(),
+            wireguard: None,
             rules: (0..rules).map(rule).collect(),
         }],
         sets: vec![Set {

@@ -8,6 +8,7 @@ mod cost;
 mod example;
 mod flows;
 mod full;
+mod guard;
 mod hostile;
 mod kernel;
 mod large;

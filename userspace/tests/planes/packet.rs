@@ -22,6 +22,9 @@ pub struct Packet {
     /// Bytes of options of IPv4 (a multiple of 4), or destination options of
     /// IPv6, eight bytes each.
     pub options: u8,
+    /// What UDP begins with, least byte first, and the length of what it
+    /// carries; `None`: eight bytes that mean nothing.
+    pub datagram: Option<(u32, u16)>,
 }
 
 impl Packet {
@@ -39,6 +42,7 @@ impl Packet {
             flags: 2,
             part: Fragment::Whole,
             options: 0,
+            datagram: None,
         }
     }
 
@@ -87,6 +91,17 @@ impl Packet {
                 bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
                 // A first part must be a multiple of eight.
                 bytes.extend([0; 4]);
+            }
+            17 if let Some((word, length)) = self.datagram => {
+                bytes.extend((8 + length).to_be_bytes());
+                bytes.extend([0, 0]);
+                bytes.extend(word.to_le_bytes());
+                // A first part must be a multiple of eight.
+                let whole = bytes.len() - 12 + usize::from(length);
+                bytes.resize(8 + whole.next_multiple_of(8), 5);
+                if self.part == Fragment::Whole {
+                    bytes.truncate(8 + usize::from(length));
+                }
             }
             17 => bytes.extend([0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
             _ if self.is_icmp() => bytes = vec![self.icmp.0, self.icmp.1, 0, 0, 0, 1, 0, 1],

@@ -164,6 +164,13 @@ pub fn policy(rng: &mut Rng, rules: usize) -> String {
                 one(rng, &["[\"some\"]", "[\"others\", \"some\"]"])
             );
         }
+        if rng.u8(..4) == 0 {
+            let _ = writeln!(
+                text,
+                "[plane.wireguard]\nports = [{}]\nrate = \"10000000/s\"",
+                one(rng, &PORTS[1..])
+            );
+        }
         for rule in 0..rng.usize(..=rules) {
             let verdict = one(rng, &["allow", "drop"]);
             let _ = writeln!(
@@ -188,6 +195,18 @@ pub fn policy(rng: &mut Rng, rules: usize) -> String {
     text
 }
 
+/// Messages of WireGuard, or almost.
+fn datagram(rng: &mut Rng) -> (u32, u16) {
+    let word = one(rng, &[1, 2, 3, 4, 4, 0, 5, 0x101]);
+    let length = one(rng, &[148, 92, 64, 32, 48, 31, 4, 1452, 149]);
+    match (word, rng.bool()) {
+        (1, true) => (1, 148),
+        (2, true) => (2, 92),
+        (3, true) => (3, 64),
+        _ => (word, length),
+    }
+}
+
 /// A packet that is well formed.
 pub fn packet(rng: &mut Rng) -> Packet {
     let v6 = rng.bool();
@@ -209,6 +228,7 @@ pub fn packet(rng: &mut Rng) -> Packet {
         flags: one(rng, &[2, 0x10, 0x12, 4]),
         part,
         options: rng.u8(..3) * 8,
+        datagram: rng.bool().then(|| datagram(rng)),
         ..Packet::tcp(address(rng, v6), address(rng, v6), one(rng, &PORTS))
     };
     if rng.bool() {

@@ -39,6 +39,14 @@ fn decide(policy: &Policy, on: usize, plane: &Plane, packet: &Packet) -> Decisio
     if plane.whole_only && packet.part != Fragment::Whole {
         return (false, Reason::Fragment, None);
     }
+    let guarded = plane.wireguard.as_ref().filter(|guard| {
+        packet.protocol == 17
+            && packet.has_ports()
+            && guard.ports.contains(&packet.destination_port)
+    });
+    if guarded.is_some() && !is_wireguard(packet) {
+        return (false, Reason::WireGuard, None);
+    }
     if always(packet).is_some_and(|one| plane.always.contains(&one)) {
         return (true, Reason::Always, None);
     }
@@ -62,7 +70,8 @@ fn decide(policy: &Policy, on: usize, plane: &Plane, packet: &Packet) -> Decisio
                 return (true, Reason::Floor, Some((here, "floor".to_owned())));
             }
         }
-        return first(plane.rules.iter(), packet, here, plane.pass);
+        let guard = plane.wireguard.iter().map(|guard| &guard.rule);
+        return first(guard.chain(&plane.rules), packet, here, plane.pass);
     }
     let mut accepted = policy
         .crosses
@@ -75,6 +84,18 @@ fn decide(policy: &Policy, on: usize, plane: &Plane, packet: &Packet) -> Decisio
     }
     let crossing = format!("{} > {}", policy.planes[from].name, policy.planes[to].name);
     first(accepted.map(|cross| &cross.rule), packet, crossing, false)
+}
+
+/// Whether it carries a message of WireGuard: types and lengths of its
+/// whitepaper, 5.4.
+fn is_wireguard(packet: &Packet) -> bool {
+    packet.datagram.is_some_and(|(word, length)| match word {
+        1 => length == 148,
+        2 => length == 92,
+        3 => length == 64,
+        4 => length >= 32,
+        _ => false,
+    })
 }
 
 fn first<'a>(

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 /// Commands, types and one attach type: include/uapi/linux/bpf.h.
@@ -40,7 +40,20 @@ fn instruction(code: u8, to: u8, from: u8, offset: u16, number: i32) -> u64 {
 
 /// A program that changes the source of a packet of IPv4 on Ethernet, and goes
 /// on with another.
-pub fn spoofing(program: impl AsFd) -> io::Result<OwnedFd> {
+pub struct Spoofing {
+    program: OwnedFd,
+    /// Where the other one is: the kernel empties it when nobody holds it.
+    _next: OwnedFd,
+}
+
+impl AsFd for Spoofing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+/// Puts it in front of a program.
+pub fn spoofing(program: impl AsFd) -> io::Result<Spoofing> {
     let mut attr = [0; 18];
     attr[0] = MAP_TYPE_PROG_ARRAY | 4 << 32;
     attr[1] = 4 | 1 << 32;
@@ -49,7 +62,7 @@ pub fn spoofing(program: impl AsFd) -> io::Result<OwnedFd> {
     let array = unsafe { OwnedFd::from_raw_fd(array) };
     let (place, next) = (0_u32, program.as_fd().as_raw_fd());
     let mut attr = [0; 18];
-    attr[0] = array.as_raw_fd() as u64;
+    attr[0] = u64::from(array.as_raw_fd().cast_unsigned());
     attr[1] = std::ptr::from_ref(&place) as u64;
     attr[2] = std::ptr::from_ref(&next) as u64;
     bpf(MAP_UPDATE_ELEM, &mut attr)?;
@@ -86,5 +99,9 @@ pub fn spoofing(program: impl AsFd) -> io::Result<OwnedFd> {
         bpf(PROG_LOAD, &mut attr)
     })?;
     // SAFETY: as above.
-    Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
+    let program = unsafe { OwnedFd::from_raw_fd(loaded) };
+    Ok(Spoofing {
+        program,
+        _next: array,
+    })
 }

@@ -99,7 +99,44 @@ impl Malformed {
     }
 }
 
-/// A packet in 48 bytes, without padding.
+/// A message of WireGuard, by its type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Message {
+    /// None, or none that is well formed.
+    #[default]
+    None = 0,
+    /// The first of a handshake, from who wants a session.
+    Initiation = 1,
+    /// The answer to it.
+    Response = 2,
+    /// A cookie, from who is under load.
+    Cookie = 3,
+    /// A packet of a session.
+    Data = 4,
+}
+
+impl Message {
+    /// What a datagram of UDP is, by its first four bytes and its length
+    /// without the header of UDP: `validate_header_len` in
+    /// drivers/net/wireguard/receive.c, with the sizes of messages.h. Data is
+    /// padded to 16 bytes, but no further than the interface's MTU: so the
+    /// largest packets need not be a multiple (send.c:
+    /// `calculate_skb_padding`).
+    #[inline(always)]
+    pub const fn new(word: [u8; 4], length: usize) -> Self {
+        // The type, and three bytes that are 0.
+        match (u32::from_le_bytes(word), length) {
+            (1, 148) => Self::Initiation,
+            (2, 92) => Self::Response,
+            (3, 64) => Self::Cookie,
+            (4, 32..) => Self::Data,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A packet in 56 bytes, without padding.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
@@ -129,10 +166,14 @@ pub struct Facts {
     pub vlans: u8,
     /// What is wrong with it. The facts found up to there stand.
     pub malformed: Malformed,
+    /// The message of WireGuard that UDP carries, whatever its port.
+    pub message: Message,
+    /// 0.
+    pub unused: [u8; 7],
 }
 
 impl Facts {
-    /// Nothing yet, in six stores: left to itself a compiler for the kernel
+    /// Nothing yet, in seven stores: left to itself a compiler for the kernel
     /// calls a function that writes byte by byte. `zero` is 0, which it must
     /// not know.
     ///
@@ -140,10 +181,10 @@ impl Facts {
     /// `zero` is 0.
     #[inline(always)]
     pub const unsafe fn zeros(zero: u64) -> Self {
-        let words = [zero; 6];
-        const { assert!(size_of::<Self>() == size_of::<[u64; 6]>()) };
+        let words = [zero; 7];
+        const { assert!(size_of::<Self>() == size_of::<[u64; 7]>()) };
         // SAFETY: of one size, and zeros are facts: each enum has a 0.
-        unsafe { core::mem::transmute::<[u64; 6], Self>(words) }
+        unsafe { core::mem::transmute::<[u64; 7], Self>(words) }
     }
 
     /// The same in the other direction.

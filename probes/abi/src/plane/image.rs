@@ -3,6 +3,7 @@
 //! ```text
 //! cell 0          Header
 //! cell n          Plane n, from 1 to 15
+//! cell 16 + n     Limits of plane n
 //! header.domains  Domain n, one a cell; 0 is none
 //! header.rules    Rule n, two a cell; 0 is none
 //! header.classes  Listed, for classes of sources that are on a block list
@@ -109,6 +110,14 @@ pub const WHOLE_ONLY: u8 = 2;
 /// A bit of [`Plane::flags`]: frames that carry neither IP nor ARP pass.
 pub const OTHER_FRAMES: u8 = 4;
 
+/// A bit of [`Plane::flags`]: it has [`Limits`].
+pub const LIMITS: u8 = 8;
+/// A bit of [`Plane::flags`]: it has ports of WireGuard.
+pub const WIREGUARD: u8 = 16;
+
+/// Cells of the planes and of their limits, with that of the header.
+pub const PLANE_CELLS: usize = 2 * (PLANES + 1);
+
 /// A plane. First what [`super::at_once`] asks for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,14 +137,33 @@ pub struct Plane {
     pub to: [u8; 16],
     /// Domains of what comes from the plane of the number to this one.
     pub from: [u8; 16],
-    /// First packets from one source.
-    pub rate: Rate,
+    /// Ports of UDP that take WireGuard's messages and nothing else; the rest
+    /// are 0.
+    pub wireguard: [u16; WIREGUARD_PORTS],
     /// 0.
-    pub reserved: u64,
+    pub reserved: [u64; 2],
 }
 
-// SAFETY: integers without padding; 8 + 16 + 16 + 16 + 8 = 64.
+// SAFETY: integers without padding; 8 + 16 + 16 + 8 + 16 = 64.
 unsafe impl Content for Plane {}
+
+/// Ports of WireGuard that a plane can have.
+pub const WIREGUARD_PORTS: usize = 4;
+
+/// What a plane takes from one source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// First packets.
+    pub first: Rate,
+    /// First segments of TCP, SYN without ACK.
+    pub syn: Rate,
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+// SAFETY: integers without padding; 16 + 16 + 32 = 64.
+unsafe impl Content for Limits {}
 
 /// Rules that are tried together.
 #[repr(C)]
@@ -161,8 +189,10 @@ pub struct Rule {
     pub pass: u8,
     /// The [`super::Reason`] that it gives.
     pub reason: u8,
+    /// 1: its rate counts initiations of WireGuard alone.
+    pub initiations: u8,
     /// 0.
-    pub unused: [u8; 2],
+    pub unused: u8,
     /// Where it is counted.
     pub counter: u32,
     /// What it lets pass from one source.

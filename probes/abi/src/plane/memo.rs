@@ -53,7 +53,8 @@ pub struct Memo {
 pub struct Key {
     /// ```text
     /// 0..8 protocol | 8..16 family | 16..32 destination port, or type and code
-    /// 32..48 source port, of flows | 48..56 plane | 56..58 fragment | 63 flow
+    /// 32..48 source port, of flows | 48..56 plane | 56..58 fragment
+    /// 58..61 WireGuard's message | 63 flow
     /// ```
     what: u64,
     /// The place of its entry: less than [`MEMOS`].
@@ -86,6 +87,7 @@ impl Key {
         // a load of what several stores wrote waits for them.
         let kind = (facts.icmp_type as u64) << 8 | facts.icmp_code as u64;
         let what = more
+            | (facts.message as u64) << 58
             | facts.protocol as u64
             | (facts.family as u64) << 8
             | (facts.destination_port as u64 | kind) << 16
@@ -94,14 +96,15 @@ impl Key {
         // Those of IPv4 lie in the upper halves, so one goes below the other.
         // Nobody gains by two packets with one place: the later one is asked
         // about once more.
-        let source = facts.source.0 ^ facts.source.1;
-        let destination = facts.destination.0 ^ facts.destination.1;
-        let mixed = source ^ destination.rotate_right(32);
-        let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let from = facts.source.0 ^ facts.source.1;
+        let to = facts.destination.0 ^ facts.destination.1;
+        let mixed = (from ^ to.rotate_right(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ mixed >> 32 ^ what).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        let place = (mixed >> (64 - HALF.trailing_zeros())) as u32;
-        let place = place | if more == 0 { 0 } else { HALF };
-        Self { what, place }
+        let half = if more == 0 { 0 } else { HALF };
+        Self {
+            what,
+            place: half | (mixed >> (64 - HALF.trailing_zeros())) as u32,
+        }
     }
 }
 
@@ -151,8 +154,8 @@ pub fn at<K: Tables>(
 ) -> bool {
     let now = tables.jiffies();
     match tables.memo(key.place) {
-        Some(memo) if memo.is_of(key, facts, generation) && now < memo.until => {
-            outcome.set(&memo.outcome);
+        Some(entry) if entry.is_of(key, facts, generation) && now < entry.until => {
+            outcome.set(&entry.outcome);
             true
         }
         _ => false,

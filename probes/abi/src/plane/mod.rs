@@ -44,11 +44,12 @@
 //! | is it malformed? | drop | [`Reason::Malformed`] |
 //! | is it ARP? neither IP nor ARP? | as the plane says | [`Reason::Always`], [`Reason::NotIp`] |
 //! | is it a part of a datagram, and the plane takes none? | drop | [`Reason::Fragment`] |
+//! | is it for a port of WireGuard, and no message of it? | drop | [`Reason::WireGuard`] |
 //! | does it belong to a flow that is known? | pass | [`Reason::Established`] |
 //! | is it neighbour discovery, DHCP, path MTU? | pass, unless the plane says otherwise | [`Reason::Always`] |
 //! | is the source on a block list of the plane? | drop | [`Reason::Blocked`] |
 //! | does it cross planes, and no `[[cross]]` is for these two? | drop | [`Reason::Cross`] |
-//! | is its source over the plane's rate? | drop | [`Reason::Rate`] |
+//! | is its source over the plane's rates? | drop | [`Reason::Rate`] |
 //! | which rule matches first? | as it says | [`Reason::Rule`], [`Reason::Floor`] |
 //! | is its source over that rule's rate? | drop | [`Reason::Rate`] |
 //! | no rule matches | as the plane's default says | [`Reason::Default`] |
@@ -86,7 +87,7 @@ mod transport;
 mod verdict;
 
 pub use address::{Address, Leaf};
-pub use facts::{Facts, Family, Fragment, Malformed};
+pub use facts::{Facts, Family, Fragment, Malformed, Message};
 pub use flow::{Flow, FlowKey, ShortKey};
 pub use image::Cell;
 pub use memo::Memo;

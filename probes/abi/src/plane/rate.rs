@@ -31,7 +31,8 @@ pub struct BucketKey {
     /// one host has as many addresses there as it likes.
     pub source: u64,
     /// Whose rate: a plane's number, or [`PLANES`] + 1 and more, the counter
-    /// of a rule; on top the [`super::Family`].
+    /// of a rule; on top the [`super::Family`], and below it 1 for a plane's
+    /// rate of SYNs.
     pub of: u64,
 }
 
@@ -48,6 +49,12 @@ impl BucketKey {
     #[inline(always)]
     pub const fn plane(facts: &Facts, plane: u8) -> Self {
         Self::new(facts, plane as u64)
+    }
+
+    /// The key for a plane's rate of SYNs.
+    #[inline(always)]
+    pub const fn syn(facts: &Facts, plane: u8) -> Self {
+        Self::new(facts, 1 << 48 | plane as u64)
     }
 
     /// The key for a rule's rate: by its counter, which stays the rule's own

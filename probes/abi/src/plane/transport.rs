@@ -1,7 +1,7 @@
 //! From bytes to facts: what IP carries.
 
 use super::{
-    facts::{Facts, Family, Fragment, Malformed},
+    facts::{Facts, Family, Fragment, Malformed, Message},
     parse::{Packet, load},
 };
 
@@ -59,6 +59,9 @@ pub(super) fn read<P: Packet + ?Sized>(
             // That of a first fragment counts the later ones too.
             if length < 8 || (length > left && facts.fragment == Fragment::Whole) {
                 return Err(Malformed::Length);
+            }
+            if length >= 12 && left >= 12 {
+                facts.message = Message::new(load(packet, at + 8)?, length - 8);
             }
         }
         (ICMP, Family::V4) | (ICMPV6, Family::V6) => {

@@ -2,13 +2,17 @@
 
 use super::{
     address::{self, Address, Leaf},
-    facts::{Facts, Family, Fragment, Malformed},
+    facts::{Facts, Family, Fragment, Malformed, Message},
     flow::{self, Flow, FlowKey},
-    image::{self, Cell, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, Plane, Rule, WHOLE_ONLY},
+    image::{
+        self, Cell, Domain, ENFORCE, Header, LIMITS, Limits, Listed, OTHER_FRAMES, PLANES, Plane,
+        Rule, WHOLE_ONLY, WIREGUARD,
+    },
     memo::{self, Memo},
     rate::{Bucket, BucketKey},
     service::{self, Always},
     table::{self, Classes},
+    transport::UDP,
 };
 
 /// An image.
@@ -91,11 +95,13 @@ pub enum Reason {
     NoPlane = 11,
     /// The image is damaged.
     Image = 12,
+    /// It is for a port of WireGuard, and none of its messages.
+    WireGuard = 13,
 }
 
 impl Reason {
     /// All reasons, in order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Default,
         Self::Rule,
         Self::Floor,
@@ -109,6 +115,7 @@ impl Reason {
         Self::Rate,
         Self::NoPlane,
         Self::Image,
+        Self::WireGuard,
     ];
 
     /// The value of the label `reason`.
@@ -127,6 +134,7 @@ impl Reason {
             Self::Rate => "rate",
             Self::NoPlane => "no_plane",
             Self::Image => "image",
+            Self::WireGuard => "wireguard",
         }
     }
 
@@ -391,6 +399,14 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
     if plane.flags & WHOLE_ONLY != 0 && !matches!(facts.fragment, Fragment::Whole) {
         return Some(Outcome::drop(Reason::Fragment));
     }
+    if plane.flags & WIREGUARD != 0 && is_for_wireguard(plane, facts) {
+        match facts.message {
+            Message::None => return Some(Outcome::drop(Reason::WireGuard)),
+            // It asks for work, and belongs to no session yet.
+            Message::Initiation => return None,
+            _ => {}
+        }
+    }
     if flow::begins(facts) {
         return None;
     }
@@ -404,6 +420,14 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
     let outcome = Outcome::pass(Reason::Established).by(flow.rule);
     memo::keep_flow(tables, number, plane.generation, facts, outcome);
     Some(outcome)
+}
+
+/// Whether it is for a port that takes WireGuard's messages alone.
+#[inline(always)]
+fn is_for_wireguard(plane: &Plane, facts: &Facts) -> bool {
+    let [a, b, c, d] = plane.wireguard;
+    let port = facts.destination_port;
+    facts.protocol == UDP && port != 0 && (port == a || port == b || port == c || port == d)
 }
 
 /// The verdict on a first packet. With `LIMIT` it counts against rates.
@@ -437,9 +461,19 @@ fn ruled<K: Tables, const LIMIT: bool>(
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
     }
-    let mut limited = if plane.rate.limits() { PLANE_RATE } else { 0 };
-    if LIMIT && over(tables, plane.rate, || BucketKey::plane(facts, number)) {
-        return Some(Outcome::drop(Reason::Rate).limited(limited));
+    let mut limited = 0;
+    if plane.flags & LIMITS != 0 {
+        let limits: Limits = *tables
+            .cell(PLANES as u32 + 1 + u32::from(number & 15))?
+            .at(0);
+        limited = PLANE_RATE;
+        if LIMIT
+            && (over(tables, limits.first, || BucketKey::plane(facts, number))
+                || (flow::begins(facts)
+                    && over(tables, limits.syn, || BucketKey::syn(facts, number))))
+        {
+            return Some(Outcome::drop(Reason::Rate).limited(limited));
+        }
     }
     let rules: Domain = *tables
         .cell(header.domains.wrapping_add(u32::from(domain)))?
@@ -453,16 +487,18 @@ fn ruled<K: Tables, const LIMIT: bool>(
     };
     let first = tables.first(header, &rules, &classes)?;
     let rule: Rule = image::item(tables, header.rules, first)?;
-    if rule.rate.limits() {
+    let counts = rule.initiations == 0 || matches!(facts.message, Message::Initiation);
+    if counts && rule.rate.limits() {
         limited |= RULE_RATE;
     }
-    let outcome = if LIMIT && over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
-        Outcome::drop(Reason::Rate)
-    } else if rule.pass == 0 {
-        Outcome::drop(Reason::of_rule(rule.reason))
-    } else {
-        Outcome::pass(Reason::of_rule(rule.reason))
-    };
+    let outcome =
+        if LIMIT && counts && over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
+            Outcome::drop(Reason::Rate)
+        } else if rule.pass == 0 {
+            Outcome::drop(Reason::of_rule(rule.reason))
+        } else {
+            Outcome::pass(Reason::of_rule(rule.reason))
+        };
     Some(outcome.by(first).counted(rule.counter).limited(limited))
 }
 

@@ -3,7 +3,8 @@
 use kldtrace_abi::plane::{
     Cell, Rate, Reason,
     image::{
-        Content, Domain, ENFORCE, Header, Listed, OTHER_FRAMES, PLANES, Plane, Rule, WHOLE_ONLY,
+        Content, Domain, ENFORCE, Header, LIMITS, Limits, Listed, OTHER_FRAMES, PLANE_CELLS,
+        PLANES, Plane, Rule, WHOLE_ONLY, WIREGUARD,
     },
 };
 
@@ -103,7 +104,7 @@ impl Plan<'_> {
             tries.add(addresses.family(false));
             tries.add(addresses.family(true));
         }
-        let mut cells = Writer(vec![Cell::default(); PLANES + 1]);
+        let mut cells = Writer(vec![Cell::default(); PLANE_CELLS]);
         let header = Header {
             generation,
             domains: cells.items(std::iter::once(Domain::default()).chain(self.domain_cells())),
@@ -122,7 +123,13 @@ impl Plan<'_> {
         let mut cells = cells.0;
         *cells[0].at_mut(0) = header;
         for (place, plane) in self.policy.planes.iter().enumerate() {
-            *cells[usize::from(plane.number)].at_mut(0) = self.plane_cell(place, plane, generation);
+            let number = usize::from(plane.number);
+            *cells[number].at_mut(0) = self.plane_cell(place, plane, generation);
+            *cells[PLANES + 1 + number].at_mut(0) = Limits {
+                first: plane.rate,
+                syn: plane.syn_rate,
+                ..Limits::default()
+            };
         }
         let rules = self.rules.iter().enumerate().map(|(place, rule)| Told {
             on: self.policy.planes[self.plane_of(place)].name.clone(),
@@ -167,12 +174,17 @@ impl Plan<'_> {
         let mut cell = Plane {
             flags: flag(plane.enforce, ENFORCE)
                 | flag(plane.whole_only, WHOLE_ONLY)
-                | flag(plane.other_frames, OTHER_FRAMES),
+                | flag(plane.other_frames, OTHER_FRAMES)
+                | flag(plane.rate.limits() || plane.syn_rate.limits(), LIMITS)
+                | flag(plane.wireguard.is_some(), WIREGUARD),
             always: plane.always.iter().fold(0, |bits, one| bits | *one as u8),
-            rate: plane.rate,
             generation,
             ..Plane::default()
         };
+        let ports = plane.wireguard.iter().flat_map(|guard| &guard.ports);
+        for (place, port) in cell.wireguard.iter_mut().zip(ports) {
+            *place = *port;
+        }
         let number = |place: usize| usize::from(self.policy.planes[place].number);
         for (domain, found) in (1..).zip(&self.domains) {
             if found.on != on {
@@ -204,6 +216,7 @@ impl Plan<'_> {
         self.rules.iter().zip(1..).map(|(placed, number)| Rule {
             pass: placed.pass.into(),
             reason: placed.reason as u8,
+            initiations: placed.rule.is_some_and(|rule| rule.initiations).into(),
             counter: number,
             rate: placed.rule.map_or(Rate::default(), |rule| rule.rate),
             ..Rule::default()

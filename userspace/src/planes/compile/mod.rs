@@ -222,7 +222,9 @@ impl<'a> Source<'a> {
             let floor = policy.floor.as_ref().filter(|floor| floor.plane == on);
             let floor = floor.and(self.floor.as_ref());
             let floor = floor.into_iter().map(|rule| (rule, Reason::Floor));
-            let rules = plane.rules.iter().map(|rule| (rule, Reason::Rule));
+            let wireguard = plane.wireguard.iter().map(|guard| &guard.rule);
+            let rules = wireguard.chain(&plane.rules);
+            let rules = rules.map(|rule| (rule, Reason::Rule));
             let domain = u8::try_from(domains.len()).map_err(|_| TooLarge::Domains)?;
             placed.extend(
                 floor

@@ -2,13 +2,22 @@
 
 use std::collections::HashSet;
 
+use kldtrace_abi::plane::{Rate, image::WIREGUARD_PORTS};
+
 use super::{
     table::{Table, Value, number},
     value,
 };
 use crate::planes::{
     compile::{ICMP, ICMPV6, TCP, UDP},
-    policy::{Narrow, Prefix, Rule, Service, Set},
+    policy::{Narrow, Prefix, Rule, Service, Set, WireGuard},
+};
+
+/// Initiations from one source where a policy does not say: 20 a second, as
+/// WireGuard itself allows under load (drivers/net/wireguard/ratelimiter.c).
+const INITIATIONS: Rate = Rate {
+    interval: 50_000_000,
+    early: 19 * 50_000_000,
 };
 
 /// What rules may name.
@@ -54,9 +63,10 @@ pub fn block(table: &Table<'_, '_>, known: &Known<'_>) -> Vec<usize> {
     table.words("block", &words).unwrap_or_default()
 }
 
-/// Says which names stand twice: what is counted has a name of its own.
-pub fn unique_names(rules: &[Table<'_, '_>]) {
-    let mut names = HashSet::new();
+/// Says which names stand twice, or are `taken`: what is counted has a name of
+/// its own.
+pub fn unique_names(rules: &[Table<'_, '_>], taken: Option<&str>) {
+    let mut names: HashSet<_> = taken.into_iter().collect();
     for rule in rules {
         let Some(value) = rule.get("name") else {
             continue;
@@ -93,7 +103,7 @@ pub fn rule(table: &Table<'_, '_>, known: &Known<'_>, crosses: Option<bool>) -> 
         table.fault(table.offset, message.to_owned());
     }
     let pass = verdict.or(crosses).unwrap_or(false);
-    let rate = table.rate();
+    let rate = table.rate("rate", "burst");
     if rate.limits() && !pass {
         let message = "a rate on a rule that drops: there is nothing to limit";
         table.fault(table.offset, message.to_owned());
@@ -106,7 +116,36 @@ pub fn rule(table: &Table<'_, '_>, known: &Known<'_>, crosses: Option<bool>) -> 
         destinations: prefixes(table, "destinations", known),
         service: service(table),
         rate,
+        initiations: false,
     }
+}
+
+/// The ports of WireGuard of a plane.
+pub fn wireguard(plane: &Table<'_, '_>, known: &Known<'_>) -> Option<WireGuard> {
+    let table = plane.table("wireguard", "[plane.wireguard]")?;
+    table.only(&["ports", "sources", "rate", "burst"]);
+    let given = table.ports("ports").unwrap_or_default();
+    let single = given.iter().filter(|(from, to)| from == to && *from != 0);
+    let ports: Vec<u16> = single.map(|(port, _)| *port).collect();
+    if ports.len() != given.len() || !(1..=WIREGUARD_PORTS).contains(&ports.len()) {
+        let message = format!("[plane.wireguard] needs 1 to {WIREGUARD_PORTS} ports, no ranges");
+        table.fault(table.offset, message);
+    }
+    let rate = table.rate("rate", "burst");
+    let rule = Rule {
+        name: "wireguard".to_owned(),
+        line: table.line(table.offset),
+        pass: true,
+        sources: prefixes(&table, "sources", known),
+        destinations: None,
+        service: Service {
+            protocols: vec![UDP],
+            narrow: Narrow::Ports(ports.iter().map(|port| (*port, *port)).collect()),
+        },
+        rate: if rate.limits() { rate } else { INITIATIONS },
+        initiations: true,
+    };
+    Some(WireGuard { ports, rule })
 }
 
 fn prefixes(table: &Table<'_, '_>, key: &str, known: &Known<'_>) -> Option<Vec<Prefix>> {

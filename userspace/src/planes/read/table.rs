@@ -269,22 +269,22 @@ impl<'a, 'f> Table<'a, 'f> {
         Some(ports)
     }
 
-    /// The keys `rate` and `burst`.
-    pub fn rate(&self) -> Rate {
-        let burst = self.get("burst").and_then(|value| {
+    /// The keys `rate` and `burst`, or others with such values.
+    pub fn rate(&self, rate: &str, most: &str) -> Rate {
+        let burst = self.get(most).and_then(|value| {
             let burst = number(value).filter(|number| (1..=1_000_000).contains(number));
-            burst.or_else(|| self.wrong("burst", value, "a whole number from 1 to 1000000"))
+            burst.or_else(|| self.wrong(most, value, "a whole number from 1 to 1000000"))
         });
-        let Some(value) = self.get("rate") else {
-            if let Some(burst) = self.get("burst") {
-                self.wrong::<()>("burst", burst, "with a rate");
+        let Some(value) = self.get(rate) else {
+            if let Some(burst) = self.get(most) {
+                self.wrong::<()>(most, burst, &format!("with a {rate}"));
             }
             return Rate::default();
         };
         let text = value.get_ref().as_str().unwrap_or_default();
         value::rate(text, burst).unwrap_or_else(|| {
             let wanted = "packets from one source such as \"100/s\", \"20/m\" or \"5/h\"";
-            self.wrong::<()>("rate", value, wanted);
+            self.wrong::<()>(rate, value, wanted);
             Rate::default()
         })
     }
