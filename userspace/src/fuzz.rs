@@ -132,3 +132,36 @@ fn plane_explain(data: &[u8]) {
         assert!(matches!(facts.family, Family::V4 | Family::V6));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+
+    /// Each seed as it is, and with some of its bytes changed at random: what a
+    /// real run of the fuzzer does better, done at each test.
+    #[test]
+    fn what_must_hold_holds_for_the_seeds_and_their_neighbours() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let corpus = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus"));
+        for (target, run) in TARGETS {
+            for file in fs::read_dir(corpus.join(target)).expect("seeds") {
+                let seed = fs::read(file.unwrap().path()).unwrap();
+                run(&seed);
+                for _ in 0..100 {
+                    let mut data = seed.clone();
+                    for _ in 0..random.usize(1..4) {
+                        let at = random.usize(..data.len());
+                        if random.u8(..4) == 0 {
+                            data.remove(at);
+                        } else {
+                            data[at] = random.u8(..);
+                        }
+                    }
+                    run(&data);
+                }
+            }
+        }
+    }
+}

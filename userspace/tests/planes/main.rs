@@ -5,6 +5,7 @@ mod agree;
 mod apply;
 mod corpus;
 mod cost;
+mod drops;
 mod example;
 mod flows;
 mod full;

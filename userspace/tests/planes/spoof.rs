@@ -52,6 +52,54 @@ impl AsFd for Spoofing {
     }
 }
 
+/// A program that sends packets of IPv4 on Ethernet back out of their
+/// interface; with `spoof` their source is another each time, and the checksum
+/// right. For that it wants the sum over the rest of the header.
+pub fn sending(spoof: Option<u16>) -> io::Result<OwnedFd> {
+    // r5 = upper half, r0 = lower half; r0 += r5.
+    let fold = [
+        instruction(0xbf, 5, 0, 0, 0),
+        instruction(0x77, 5, 0, 0, 16),
+        instruction(0x57, 0, 0, 0, 0xffff),
+        instruction(0x0f, 0, 5, 0, 0),
+    ];
+    let spoofing = |rest: u16| {
+        // r0 = bpf_get_prandom_u32(), which becomes the source.
+        let source = [
+            instruction(0xbf, 6, 1, 0, 0),
+            instruction(0x85, 0, 0, 0, 7),
+            instruction(0x61, 2, 6, 0, 0),
+            instruction(0x61, 3, 6, 4, 0),
+            instruction(0xbf, 4, 2, 0, 0),
+            instruction(0x07, 4, 0, 0, 34),
+            instruction(0x2d, 4, 3, 16, 0),
+            instruction(0x63, 2, 0, 26, 0),
+        ];
+        // The checksum is what is missing from the sum of all.
+        let add = [instruction(0x07, 0, 0, 0, rest.into())];
+        let end = [
+            instruction(0xa7, 0, 0, 0, 0xffff),
+            instruction(0x6b, 2, 0, 24, 0),
+        ];
+        [&source[..], &fold, &add, &fold, &fold, &end].concat()
+    };
+    // XDP_TX.
+    let back = [instruction(0xb7, 0, 0, 0, 3), instruction(0x95, 0, 0, 0, 0)];
+    let code = [spoof.map_or(Vec::new(), spoofing), back.to_vec()].concat();
+    load(&code, ATTACH_XDP)
+}
+
+fn load(code: &[u64], attach: u64) -> io::Result<OwnedFd> {
+    let mut attr = [0; 18];
+    attr[0] = PROG_TYPE_XDP | (code.len() as u64) << 32;
+    attr[1] = code.as_ptr() as u64;
+    attr[2] = c"GPL".as_ptr() as u64;
+    attr[8] = attach << 32;
+    let loaded = bpf(PROG_LOAD, &mut attr)?;
+    // SAFETY: new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
+}
+
 /// Puts it in front of a program.
 pub fn spoofing(program: impl AsFd) -> io::Result<Spoofing> {
     let mut attr = [0; 18];
@@ -88,18 +136,8 @@ pub fn spoofing(program: impl AsFd) -> io::Result<Spoofing> {
         instruction(0xb7, 0, 0, 0, 3),
         instruction(0x95, 0, 0, 0, 0),
     ];
-    let mut attr = [0; 18];
-    attr[0] = PROG_TYPE_XDP | (code.len() as u64) << 32;
-    attr[1] = code.as_ptr() as u64;
-    attr[2] = c"GPL".as_ptr() as u64;
     // The array takes programs of one attach type, that of its first.
-    attr[8] = ATTACH_XDP << 32;
-    let loaded = bpf(PROG_LOAD, &mut attr).or_else(|_| {
-        attr[8] = 0;
-        bpf(PROG_LOAD, &mut attr)
-    })?;
-    // SAFETY: as above.
-    let program = unsafe { OwnedFd::from_raw_fd(loaded) };
+    let program = load(&code, ATTACH_XDP).or_else(|_| load(&code, 0))?;
     Ok(Spoofing {
         program,
         _next: array,

@@ -20,7 +20,7 @@ use kldtrace_abi::plane::Link;
 
 use super::{agree::read, kernel::root};
 
-const POLICY: &str = r#"
+pub const POLICY: &str = r#"
 [[plane]]
 name = "p"
 interfaces = ["node"]
@@ -41,19 +41,19 @@ icmp = ["echo-request"]
 "#;
 const WAIT: Duration = Duration::from_millis(500);
 
-fn sh(command: &str) -> bool {
+pub fn sh(command: &str) -> bool {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     output.status.success()
 }
 
 /// Two namespaces with a link between them; gone when dropped.
-struct Pair;
+pub struct Pair;
 
 impl Pair {
-    const NODE: &str = "kldplanenode";
-    const PEER: &str = "kldplanepeer";
+    pub const NODE: &str = "kldplanenode";
+    pub const PEER: &str = "kldplanepeer";
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         let pair = Self;
         let (node, peer) = (Self::NODE, Self::PEER);
         assert!(sh(&format!(
@@ -66,7 +66,7 @@ impl Pair {
     }
 
     /// Runs something in a namespace, in a thread of its own.
-    fn within<T: Send>(name: &str, run: impl FnOnce() -> T + Send) -> T {
+    pub fn within<T: Send>(name: &str, run: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{name}")).unwrap();
         thread::scope(|scope| {
             let thread = scope.spawn(move || {
@@ -89,7 +89,7 @@ impl Drop for Pair {
 }
 
 /// Attaches both programs to the node's interface.
-fn attach(programs: &mut Programs) {
+pub fn attach(programs: &mut Programs) {
     let ingress: &mut Xdp = programs
         .ebpf
         .program_mut("plane_ingress")

@@ -8,6 +8,7 @@
 mod exporters;
 mod kernel_cost;
 mod machine;
+mod planes;
 mod programs;
 mod rest;
 mod row;
@@ -76,6 +77,8 @@ enum Name {
     Journal,
     /// What evaluating the alert rules costs a Prometheus with 500 nodes.
     Rules,
+    /// A packet under a policy of planes, against xdp-filter and nftables.
+    Planes,
 }
 
 /// What every measurement needs.
@@ -172,5 +175,6 @@ fn measure(bench: &Bench, name: Name) -> Result<Vec<Row>> {
         Name::Push => exporters::push(bench).context("push"),
         Name::Journal => exporters::journal(bench).context("journal"),
         Name::Rules => exporters::rules(bench).context("rules"),
+        Name::Planes => planes::measure(bench).context("planes"),
     }
 }

@@ -60,6 +60,11 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
         "the peers runqlat, biolatency and fsdist",
     ),
     (Goal::Bench, "bpftrace", "a peer in guests"),
+    (
+        Goal::Bench,
+        "xdp-tools",
+        "xdp-filter, a peer of the planes' filters",
+    ),
 ];
 
 /// Installs what `goal` needs and the machine lacks.
