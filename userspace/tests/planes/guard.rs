@@ -70,6 +70,24 @@ fn a_known_flow_opens_the_port_for_messages_of_sessions_alone() {
     assert_eq!(reason(&mut host, &initiation), Reason::Rule);
 }
 
+/// In audit mode it passes, and ends no session either.
+#[test]
+fn what_is_no_message_ends_no_session_in_audit_mode() {
+    let text = format!("{HEAD}{GUARD}").replace("enforce", "audit");
+    let compiled = compile::image(&read(&text), 1).unwrap();
+    let mut host = Host::new(compiled.cells);
+    host.leaves(1, &facts("udp 198.51.100.1:51820 > 192.0.2.9:51820 data"));
+    let data = format!("{TO} data");
+    assert_eq!(reason(&mut host, &data), Reason::Established);
+    let none = host.judge(1, &facts(TO));
+    assert_eq!(
+        (none.action, none.reason),
+        (Action::WouldDrop, Reason::WireGuard)
+    );
+    host.memos.clear();
+    assert_eq!(reason(&mut host, &data), Reason::Established);
+}
+
 /// What a message is by its bytes: of each type the length on both sides of the
 /// right one, other types, and reserved bytes that are not 0.
 #[test]

@@ -366,6 +366,11 @@ pub fn refuse<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<()
         return None;
     }
     let plane = plane(tables, number)?;
+    // What is no message of WireGuard is of no session: anybody could end those
+    // that there are with it.
+    if is_none_of_wireguard(&plane, facts) {
+        return None;
+    }
     let key = FlowKey::arriving(facts, number)?;
     let seen = tables.tick();
     tables.remember(&key, Flow::of(plane.generation, 0, seen));
@@ -399,13 +404,12 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
     if plane.flags & WHOLE_ONLY != 0 && !matches!(facts.fragment, Fragment::Whole) {
         return Some(Outcome::drop(Reason::Fragment));
     }
-    if plane.flags & WIREGUARD != 0 && is_for_wireguard(plane, facts) {
-        match facts.message {
-            Message::None => return Some(Outcome::drop(Reason::WireGuard)),
-            // It asks for work, and belongs to no session yet.
-            Message::Initiation => return None,
-            _ => {}
-        }
+    if is_none_of_wireguard(plane, facts) {
+        return Some(Outcome::drop(Reason::WireGuard));
+    }
+    if matches!(facts.message, Message::Initiation) && is_for_wireguard(plane, facts) {
+        // It asks for work, and belongs to no session yet.
+        return None;
     }
     if flow::begins(facts) {
         return None;
@@ -427,7 +431,16 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
 fn is_for_wireguard(plane: &Plane, facts: &Facts) -> bool {
     let [a, b, c, d] = plane.wireguard;
     let port = facts.destination_port;
-    facts.protocol == UDP && port != 0 && (port == a || port == b || port == c || port == d)
+    plane.flags & WIREGUARD != 0
+        && facts.protocol == UDP
+        && port != 0
+        && (port == a || port == b || port == c || port == d)
+}
+
+/// Whether it is for such a port, and no message.
+#[inline(always)]
+fn is_none_of_wireguard(plane: &Plane, facts: &Facts) -> bool {
+    matches!(facts.message, Message::None) && is_for_wireguard(plane, facts)
 }
 
 /// The verdict on a first packet. With `LIMIT` it counts against rates.
