@@ -80,10 +80,12 @@ pub fn rules(bench: &Bench) -> Result<Vec<Row>> {
     let cycle = Row::new(what, "prometheus", "ms", of("cycle_ms")?);
     let series = Row::new("the same, series", "prometheus", "series", of("series")?);
     let failures = Row::new("the same, failures", "prometheus", "rules", of("failures")?);
+    let missed = Row::new("the same, missed", "prometheus", "cycles", of("missed")?);
     Ok(vec![
         cycle.goal(Goal::AtMost(1000.0)),
         series,
         failures.goal(Goal::AtMost(0.0)),
+        missed,
     ])
 }
 
