@@ -104,18 +104,18 @@ fn every_name_exists() {
 }
 
 /// Whatever form Prometheus keeps histograms in, the rules have both: each use
-/// of one form stands beside one of the other, which may come from a recording
-/// rule of the native one.
+/// of one form stands beside one of the other.
+///
+/// So none records a native histogram, which has no other form. Prometheus 2.42
+/// stores a rate of one only by luck: not if its buckets add up, by rounding, to
+/// more than its count.
 #[test]
 fn histograms_are_served_in_both_forms() {
-    const NATIVE: &str = ":hist5m";
     for (_, rule) in Exported::new(&[]).rules() {
         let used = names(&rule.expr);
         let mut forms = BTreeSet::new();
         for (metric, _) in &used.metrics {
-            if metric.ends_with(NATIVE) {
-                forms.insert(true);
-            } else if let Some((signal, part)) = signal(metric)
+            if let Some((signal, part)) = signal(metric)
                 && signal.kind == Kind::Histogram
             {
                 forms.insert(part.is_empty());
@@ -127,9 +127,6 @@ fn histograms_are_served_in_both_forms() {
                     forms.is_empty(),
                     "{alert}: use a recording rule for histograms"
                 );
-            }
-            (_, Some(record)) if record.ends_with(NATIVE) => {
-                assert_eq!(forms, [true].into(), "{record}");
             }
             (_, record) => {
                 assert_ne!(forms.len(), 1, "{record:?}: histograms in one form only");
