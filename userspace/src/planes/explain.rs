@@ -6,7 +6,7 @@ use std::{
 };
 
 use kldtrace_abi::plane::{
-    Action, Facts, Family, Fragment, Malformed, Message, Outcome, Reason, service::Always,
+    Action, Address, Facts, Family, Fragment, Malformed, Message, Outcome, Reason, service::Always,
 };
 
 use super::{
@@ -115,6 +115,55 @@ fn detail(word: &str, facts: &mut Facts) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// A packet as [`packet`] reads it: what it does not write, such as a length, is
+/// not in it. Neither IP nor ARP, it has no addresses.
+pub fn words(facts: &Facts) -> String {
+    let v6 = match facts.family {
+        Family::V4 => false,
+        Family::V6 => true,
+        Family::Arp => return "arp".to_owned(),
+        Family::Other => return "a frame without IP".to_owned(),
+    };
+    let known = PROTOCOLS.iter().find(|(_, one)| *one == facts.protocol);
+    let mut text = known.map_or_else(
+        || facts.protocol.to_string(),
+        |(name, _)| (*name).to_owned(),
+    );
+    let ports = matches!(facts.protocol, TCP | UDP) && facts.fragment != Fragment::Later;
+    let end = |address: Address, port: u16| {
+        let address = policy::ip(address, v6);
+        if ports {
+            SocketAddr::new(address, port).to_string()
+        } else {
+            address.to_string()
+        }
+    };
+    let source = end(facts.source, facts.source_port);
+    let destination = end(facts.destination, facts.destination_port);
+    let _ = write!(text, " {source} > {destination}");
+    match facts.fragment {
+        Fragment::Whole => {}
+        Fragment::First => text += " first",
+        Fragment::Later => return text + " later",
+    }
+    let types: &[(&str, u8)] = match (facts.protocol, facts.family) {
+        (ICMP, Family::V4) => &ICMP_TYPES,
+        (ICMPV6, Family::V6) => &ICMPV6_TYPES,
+        (ICMP | ICMPV6, _) => &[],
+        (TCP, _) if facts.tcp_flags & 0x10 != 0 => return text + " ack",
+        _ => return text,
+    };
+    let known = types.iter().find(|(_, one)| *one == facts.icmp_type);
+    let _ = match known {
+        Some((name, _)) => write!(text, " {name}"),
+        None => write!(text, " {}", facts.icmp_type),
+    };
+    if facts.icmp_code != 0 {
+        let _ = write!(text, "/{}", facts.icmp_code);
+    }
+    text
 }
 
 /// A verdict in words, as `drop: no rule matches (default of storage, line 12)`.

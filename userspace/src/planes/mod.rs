@@ -17,6 +17,7 @@ pub mod install;
 pub mod interfaces;
 pub mod journal;
 pub mod link;
+pub mod nft;
 pub mod numbers;
 pub mod open;
 pub mod pins;

@@ -260,3 +260,14 @@ pub fn address(address: IpAddr) -> Address {
     let bits = Prefix::new(address, 128).bits;
     Address((bits >> 64) as u64, bits as u64)
 }
+
+/// An address of verdicts.
+pub fn ip(address: Address, v6: bool) -> IpAddr {
+    let bits = u128::from(address.0) << 64 | u128::from(address.1);
+    let prefix = Prefix {
+        v6,
+        bits,
+        length: 128,
+    };
+    prefix.address()
+}

@@ -18,7 +18,7 @@ use kldtrace::planes::{
 };
 use kldtrace_abi::plane::{Action, Flow, FlowKey, Link, Reason, parse};
 
-use super::{large, packet::Packet, run, spoof::spoofing, veth::sh};
+use super::{large, packet::Packet, pair::sh, run, spoof::spoofing};
 
 const ROUNDS: usize = 101;
 const REPEAT: u32 = 20_000;

@@ -15,9 +15,10 @@ use super::{
     cost::told,
     kernel::root,
     packet::Packet,
+    pair::{Pair, sh},
     run,
     spoof::sending,
-    veth::{POLICY, Pair, attach, sh},
+    veth::{POLICY, attach},
 };
 
 const ROUNDS: usize = 7;
@@ -54,9 +55,8 @@ fn gro() -> io::Result<()> {
     Ok(())
 }
 
-/// Packets that nftables has dropped.
-fn dropped() -> u64 {
-    let node = Pair::NODE;
+/// Packets that nftables has dropped in a namespace.
+fn dropped(node: &str) -> u64 {
     let listing = std::process::Command::new("ip")
         .args(["netns", "exec", node, "nft", "list", "ruleset"])
         .output()
@@ -83,12 +83,12 @@ fn drops_per_second() {
         println!("skipped: nftables is not installed");
         return;
     }
-    let _pair = Pair::new();
+    let pair = Pair::new("drops");
     let compiled = compile::image(&read(POLICY), 1).unwrap();
     let image = write(&compiled.cells).unwrap();
-    let node = Pair::NODE;
+    let node = &pair.node;
     Pair::within(node, || gro().unwrap());
-    let index = Pair::within(Pair::PEER, || {
+    let index = Pair::within(&pair.peer, || {
         nix::net::if_::if_nametoindex("peer").unwrap()
     });
     let packet = Packet {
@@ -126,7 +126,7 @@ fn drops_per_second() {
         let sender = sending(spoof).unwrap();
         let send = || {
             let started = Instant::now();
-            Pair::within(Pair::PEER, || {
+            Pair::within(&pair.peer, || {
                 run::live(&sender, &bytes, PACKETS, index).unwrap();
             });
             started.elapsed().as_secs_f64()
@@ -158,7 +158,7 @@ fn drops_per_second() {
             assert!(sh(&format!("ip netns exec {node} nft -f {file}")));
             std::fs::remove_file(&rules).unwrap();
             let time = send();
-            let packets = dropped();
+            let packets = dropped(node);
             assert!(packets > 0);
             nft.push(packets as f64 / time);
             assert!(sh(&format!("ip netns exec {node} nft flush ruleset")));

@@ -2,11 +2,8 @@
 //! ICMP under a policy.
 
 use std::{
-    fs::File,
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsRawFd as _,
-    process::Command,
     thread,
     time::Duration,
 };
@@ -18,7 +15,11 @@ use kldtrace::planes::{
 };
 use kldtrace_abi::plane::Link;
 
-use super::{agree::read, kernel::root};
+use super::{
+    agree::read,
+    kernel::root,
+    pair::{Pair, sh},
+};
 
 pub const POLICY: &str = r#"
 [[plane]]
@@ -40,53 +41,6 @@ protocol = "icmp"
 icmp = ["echo-request"]
 "#;
 const WAIT: Duration = Duration::from_millis(500);
-
-pub fn sh(command: &str) -> bool {
-    let output = Command::new("sh").args(["-c", command]).output().unwrap();
-    output.status.success()
-}
-
-/// Two namespaces with a link between them; gone when dropped.
-pub struct Pair;
-
-impl Pair {
-    pub const NODE: &str = "kldplanenode";
-    pub const PEER: &str = "kldplanepeer";
-
-    pub fn new() -> Self {
-        let pair = Self;
-        let (node, peer) = (Self::NODE, Self::PEER);
-        assert!(sh(&format!(
-            "ip netns add {node} && ip netns add {peer} && \
-             ip link add node netns {node} type veth peer name peer netns {peer} && \
-             ip -n {node} addr add 10.99.0.1/24 dev node && ip -n {node} link set node up && \
-             ip -n {peer} addr add 10.99.0.2/24 dev peer && ip -n {peer} link set peer up"
-        )));
-        pair
-    }
-
-    /// Runs something in a namespace, in a thread of its own.
-    pub fn within<T: Send>(name: &str, run: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(format!("/run/netns/{name}")).unwrap();
-        thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                // SAFETY: setns takes a descriptor, which is open.
-                let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-                assert_eq!(entered, 0);
-                run()
-            });
-            thread.join().unwrap()
-        })
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for name in [Self::NODE, Self::PEER] {
-            sh(&format!("ip netns del {name}"));
-        }
-    }
-}
 
 /// Attaches both programs to the node's interface.
 pub fn attach(programs: &mut Programs) {
@@ -126,25 +80,26 @@ fn real_traffic_passes_as_the_policy_says() {
     if !root() {
         return;
     }
-    let _pair = Pair::new();
+    let pair = Pair::new("plane");
+    let (node_space, peer_space) = (&pair.node[..], &pair.peer[..]);
     let compiled = compile::image(&read(POLICY), 1).unwrap();
     let mut programs = Programs::load(1, Link::Ethernet, 100, false).unwrap();
     programs.swap(&write(&compiled.cells).unwrap()).unwrap();
-    Pair::within(Pair::NODE, || attach(&mut programs));
+    Pair::within(node_space, || attach(&mut programs));
 
     let address = |host: u8, port: u16| SocketAddr::from(([10, 99, 0, host], port));
     let listen = |name: &str, to| Pair::within(name, || TcpListener::bind(to).unwrap());
     for (port, passes) in [(7001, true), (7002, false)] {
-        let server = listen(Pair::NODE, address(1, port));
+        let server = listen(node_space, address(1, port));
         assert_eq!(
-            connects(Pair::PEER, &server, address(1, port)),
+            connects(peer_space, &server, address(1, port)),
             passes,
             "to {port}"
         );
     }
     // What the node begins needs no rule, on whatever port.
-    let server = listen(Pair::PEER, address(2, 7002));
-    assert!(connects(Pair::NODE, &server, address(2, 7002)));
+    let server = listen(peer_space, address(2, 7002));
+    assert!(connects(node_space, &server, address(2, 7002)));
 
     let bind = |name: &str, to| {
         let socket = Pair::within(name, || UdpSocket::bind(to).unwrap());
@@ -157,8 +112,8 @@ fn real_traffic_passes_as_the_policy_says() {
         Err(error) => panic!("{error}"),
     };
     let (node, peer) = (
-        bind(Pair::NODE, address(1, 7002)),
-        bind(Pair::PEER, address(2, 7003)),
+        bind(node_space, address(1, 7002)),
+        bind(peer_space, address(2, 7003)),
     );
     peer.send_to(b"first", address(1, 7002)).unwrap();
     assert!(!hears(&node), "nobody asked");
@@ -173,7 +128,7 @@ fn real_traffic_passes_as_the_policy_says() {
         ))
     };
     if sh("command -v ping") {
-        assert!(ping(Pair::PEER, "1") && ping(Pair::NODE, "2"));
+        assert!(ping(peer_space, "1") && ping(node_space, "2"));
     } else {
         println!("skipped: ping is not installed");
     }

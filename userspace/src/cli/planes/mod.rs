@@ -17,6 +17,7 @@ use crate::planes::{
     check::{self, Session},
     compile, explain,
     host::Host,
+    nft,
     policy::Policy,
     read,
     roots::Roots,
@@ -145,8 +146,13 @@ fn run_check(file: &Path) -> anyhow::Result<ExitCode> {
 fn look_at(out: &mut impl Write, policy: &Policy, name: &str) -> anyhow::Result<bool> {
     let session = std::env::var("SSH_CONNECTION").ok();
     let session = session.as_deref().and_then(Session::parse);
-    let findings =
+    let mut findings =
         check::check(policy, &interfaces()?, session).with_context(|| name.to_owned())?;
+    match nft::check_here(policy) {
+        Ok(found) => findings.extend(found),
+        Err(why) => writeln!(out, "{name}: note: nftables was not checked: {why}")?,
+    }
+    findings.sort();
     for finding in &findings {
         let kind = if finding.grave { "error" } else { "warning" };
         writeln!(out, "{name}:{}: {kind}: {}", finding.line, finding.message)?;
