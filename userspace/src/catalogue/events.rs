@@ -27,7 +27,13 @@ pub struct EventKind {
 }
 
 /// Every kind of event, by subject.
-pub const EVENTS: &[EventKind] = &[ZFS_SLOW, ZFS_REPORT, HANDSHAKE, HANDSHAKE_FAILURE];
+pub const EVENTS: &[EventKind] = &[
+    ZFS_SLOW,
+    ZFS_REPORT,
+    HANDSHAKE,
+    HANDSHAKE_FAILURE,
+    PLANE_PACKET,
+];
 
 const ZFS_SLOW: EventKind = EventKind {
     subject: Subject::Zfs,
@@ -98,6 +104,28 @@ const HANDSHAKE_FAILURE: EventKind = EventKind {
     labels: &["interface", "plane", "peer", "reason"],
     fields: &["public_key", "address", "attempts"],
     signals: &["wireguard.handshake_failures"],
+    exemplar: None,
+};
+
+const PLANE_PACKET: EventKind = EventKind {
+    subject: Subject::Planes,
+    kind: "packet",
+    severity: Severity::Warn,
+    help: "A packet was dropped on a plane, or would be if it were not in audit mode. Each CPU tells of 50 in a second; sampled is the share of packets that were told around this one.",
+    labels: &["plane", "interface", "rule", "verdict", "reason"],
+    fields: &[
+        "source",
+        "destination",
+        "protocol",
+        "source_port",
+        "destination_port",
+        "tcp_flags",
+        "bytes",
+        "packet",
+        "generation",
+        "sampled",
+    ],
+    signals: &["planes.packets"],
     exemplar: None,
 };
 

@@ -8,6 +8,7 @@ mod block;
 mod events;
 mod journal;
 mod own;
+mod planes;
 mod pushing;
 mod sched;
 mod serving;
@@ -26,10 +27,11 @@ use kldtrace_abi::{
 use kldtrace_exporters::model::{Kind, Unit};
 
 use crate::{
-    kernel::object::{NODE, ObjectFile, WIREGUARD, ZFS},
+    kernel::object::{NODE, ObjectFile, PLANE, WIREGUARD, ZFS},
     signals::{
         families::Emit,
         own::Facts,
+        planes::PlanesRead,
         wireguard::accounts::{InterfaceAccount, PeerAccount},
         zfs::ZfsRead,
     },
@@ -48,18 +50,21 @@ pub enum Subject {
     Zfs,
     /// WireGuard.
     Wireguard,
+    /// Planes: what their filters let pass.
+    Planes,
     /// kldtrace itself.
     Own,
 }
 
 impl Subject {
     /// All subjects, in the order in which people see them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Sched,
         Self::Tcp,
         Self::Block,
         Self::Zfs,
         Self::Wireguard,
+        Self::Planes,
         Self::Own,
     ];
 
@@ -71,6 +76,7 @@ impl Subject {
             Self::Block => "block",
             Self::Zfs => "zfs",
             Self::Wireguard => "wireguard",
+            Self::Planes => "planes",
             Self::Own => "self",
         }
     }
@@ -81,6 +87,7 @@ impl Subject {
             Self::Sched | Self::Tcp | Self::Block | Self::Own => &NODE,
             Self::Zfs => &ZFS,
             Self::Wireguard => &WIREGUARD,
+            Self::Planes => &PLANE,
         }
     }
 }
@@ -208,6 +215,8 @@ pub enum Numbers {
     Wireguard(fn(&PeerAccount, &mut Emit<'_>)),
     /// In the account of a WireGuard interface; labels `interface`, `plane`.
     WireguardInterface(fn(&InterfaceAccount, &mut Emit<'_>)),
+    /// In what the planes' programs have counted.
+    Planes(fn(&PlanesRead, &mut Emit<'_>)),
     /// In the state that is read at once.
     Facts(fn(&Facts, &mut Emit<'_>)),
 }
@@ -259,6 +268,7 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
         zfs_taskq::SIGNALS,
         zfs_state::SIGNALS,
         wireguard::SIGNALS,
+        planes::SIGNALS,
         own::SIGNALS,
         serving::SIGNALS,
         pushing::SIGNALS,

@@ -33,7 +33,7 @@ use crate::{
 A running daemon is asked. Without one there is nothing that was kept: the
 probes that tell events are attached, and what happens is shown until Ctrl-C.")]
 pub struct Arguments {
-    /// Events of this subject only: zfs, wireguard
+    /// Events of this subject only: zfs, wireguard, planes
     subject: Option<String>,
     /// Go on with what happens from now on, until Ctrl-C
     #[arg(long, short)]

@@ -16,6 +16,7 @@ pub mod host;
 pub mod install;
 pub mod interfaces;
 pub mod journal;
+pub mod learn;
 pub mod link;
 pub mod nft;
 pub mod numbers;

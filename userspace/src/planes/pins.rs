@@ -208,7 +208,7 @@ impl Pins {
     /// # Errors
     /// When it is not there, or the programs are another version's, or without
     /// rights.
-    fn open(&self, name: &str) -> anyhow::Result<Option<MapData>> {
+    pub fn open(&self, name: &str) -> anyhow::Result<Option<MapData>> {
         let Some(epoch) = self.epochs()?.pop() else {
             return Ok(None);
         };

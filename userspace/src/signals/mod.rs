@@ -12,6 +12,7 @@ pub mod maps;
 pub mod module;
 mod node;
 pub mod own;
+pub mod planes;
 pub mod pushing;
 pub mod reader;
 mod rings;
@@ -23,6 +24,8 @@ mod worker;
 pub mod zfs;
 
 use std::sync::Arc;
+
+use crate::planes::roots::Roots;
 
 /// What is said of labels.
 #[derive(Clone, Debug)]
@@ -43,11 +46,12 @@ impl Labels {
     }
 }
 
-/// The collectors of kernel modules.
+/// The collectors of what comes and goes: kernel modules, and planes.
 fn modules(labels: &Labels) -> Vec<Box<dyn module::Module>> {
     let names = labels.names.clone();
     vec![
         Box::new(zfs::Collector::new(labels.series)),
         Box::new(wireguard::Wireguard::new(names, labels.series)),
+        Box::new(planes::Planes::new(Roots::default(), labels.series)),
     ]
 }

@@ -1,4 +1,5 @@
-//! The probes of a kernel module, which come and go with it.
+//! The probes of a kernel module, which come and go with it; and those of
+//! planes, which come and go with policies.
 
 use std::sync::Arc;
 
@@ -20,6 +21,16 @@ use crate::{
 pub trait Module: Send {
     /// Its object of probes.
     fn object(&self) -> &'static ObjectFile;
+
+    /// Which loading of it is there; `None`: none.
+    fn loading(&self) -> Option<Loading> {
+        modules::loading(self.object().module?)
+    }
+
+    /// Why none is there, and what to do.
+    fn absent_because(&self) -> String {
+        modules::absent_because(self.object().module.unwrap_or_default())
+    }
 
     /// Loads and attaches the probes of these signals. The module is there.
     ///
@@ -116,10 +127,7 @@ impl Slot {
 
     /// Attaches to a module that has come, and lets go of one that has left.
     pub(super) fn follow(&mut self) {
-        let Some(module) = self.module.object().module else {
-            return;
-        };
-        let now = modules::loading(module);
+        let now = self.module.loading();
         if now == self.loading || self.wanted.is_empty() {
             return;
         }
@@ -159,7 +167,13 @@ impl Slot {
         if let Some(loaded) = self.module.loaded_mut() {
             loaded.flush_diagnostics();
         }
-        self.module.drain(unit)
+        let had = self.module.ring().is_some();
+        let events = self.module.drain(unit);
+        // One that another had until now.
+        if let Some(ring) = self.module.ring().filter(|_| !had) {
+            self.rings.add(ring);
+        }
+        events
     }
 
     /// What came of each signal that was asked for.
@@ -174,10 +188,9 @@ impl Slot {
         if let Some(loaded) = self.module.loaded() {
             return loaded.signals.iter().cloned().map(withheld).collect();
         }
-        let module = self.module.object().module.unwrap_or_default();
         let why = match (&self.loading, &self.failure) {
             (Some(_), Some(error)) => Availability::Absent(error.clone()),
-            _ => Availability::Waiting(modules::absent_because(module)),
+            _ => Availability::Waiting(self.module.absent_because()),
         };
         let wanted = self.wanted.iter().map(|signal| {
             if self.loading.is_some() && self.module.reads(signal) {

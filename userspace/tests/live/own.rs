@@ -145,7 +145,7 @@ fn collectors_answer() {
     };
     assert_eq!(daemon.get("/metrics", "").0, 200);
     let families = daemon.families("self");
-    for collector in ["listeners", "zfs", "wireguard"] {
+    for collector in ["listeners", "zfs", "wireguard", "plane"] {
         let labels = [("collector", collector)];
         let number = |metric| families.integer(metric, &labels);
         assert_eq!(number("kldtrace_collector_answers"), 1, "{collector}");

@@ -1,6 +1,7 @@
 //! `kldtrace planes`.
 
 mod change;
+mod learn;
 mod status;
 
 use std::{
@@ -98,9 +99,11 @@ enum What {
         #[arg(long, value_name = "PACKET")]
         packet: String,
     },
+    /// Propose rules for what was dropped, or would have been
+    Learn(learn::Arguments),
 }
 
-/// Checks or explains. A policy with grave findings, and a packet that does not
+/// Checks, explains or learns. A policy with grave findings, and a packet that does not
 /// pass, end in failure, for scripts.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let roots = arguments.root.as_deref().map(Roots::under);
@@ -121,6 +124,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             arrives,
             packet,
         } => run_explain(policy, arrives, packet),
+        What::Learn(arguments) => learn::run(&roots, arguments),
     }
 }
 

@@ -1,0 +1,217 @@
+//! A daemon beside planes: what it shows of them, and that they need it not.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use kldtrace::cli::client::Client;
+use kldtrace_exporters::model::Value;
+use serde_json::Value as Json;
+
+use super::{kernel::root, pair::Pair};
+
+const KLDTRACE: &str = env!("CARGO_BIN_EXE_kldtrace");
+const POLICY: &str = r#"
+[[plane]]
+name = "p"
+interfaces = ["node"]
+prefixes = ["10.99.0.0/24"]
+mode = "audit"
+
+[[plane.rule]]
+name = "allowed"
+verdict = "allow"
+protocol = "udp"
+ports = [7001]
+"#;
+
+/// A daemon in the namespace of a node, with a BPF file system and a
+/// /var/lib of its own. All of it goes when it ends.
+struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    fn start(pair: &Pair, folder: &Path) -> Self {
+        let socket = folder.join("s");
+        let config = folder.join("c.toml");
+        let text = format!(
+            "[listen]\naddress = \"127.0.0.1:9750\"\nsocket = \"{}\"\n\
+             [signals]\ndisable = [\"sched.*\", \"tcp.*\", \"block.*\"]\n",
+            socket.display()
+        );
+        fs::write(&config, text).unwrap();
+        let log = folder.join("log");
+        let script = format!(
+            "ip link set lo up && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs tmpfs /var/lib && \
+             exec {KLDTRACE} daemon --config {}",
+            config.display()
+        );
+        let child = Command::new("ip")
+            .args(["netns", "exec", &pair.node, "sh", "-c", &script])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let daemon = Self { child, socket, log };
+        daemon.wait_for("it to answer", |daemon| {
+            Client::find(&daemon.socket, "planes").is_ok_and(|client| client.is_some())
+        });
+        daemon
+    }
+
+    fn wait_for(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
+        let start = Instant::now();
+        while !is(self) {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            assert!(start.elapsed() < Duration::from_mins(1), "{what}: {log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Runs the tool where the daemon is.
+    fn tool(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        let process = self.child.id().to_string();
+        command
+            .args(["-t", &process, "-m", "-n", KLDTRACE])
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.tool(arguments).output().unwrap()
+    }
+
+    fn number(&self, name: &str, labels: &[&str]) -> Option<u64> {
+        let client = Client::find(&self.socket, "planes").unwrap()?;
+        let families = client.families().unwrap();
+        let family = families.iter().find(|family| family.name == name)?;
+        let series = family.series.iter().find(|series| {
+            let values = series.labels.iter().map(|(_, value)| &**value);
+            values.eq(labels.iter().copied())
+        });
+        match series?.value {
+            Value::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    fn available(&self) -> bool {
+        let doctor = self.run(&[
+            "doctor",
+            "--json",
+            "--socket",
+            self.socket.to_str().unwrap(),
+        ]);
+        let report: Json = serde_json::from_slice(&doctor.stdout).unwrap();
+        let signals = report["signals"].as_array().unwrap();
+        let signal = signals.iter().find(|one| one["signal"] == "planes.packets");
+        let signal = signal.unwrap();
+        if signal["available"] == false {
+            assert_eq!(signal["waiting"], true);
+            let why = "no policy is applied: kldtrace planes apply FILE";
+            assert_eq!(signal["reason"], why);
+        }
+        signal["available"] == true
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn said(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[test]
+fn a_daemon_shows_what_planes_do_and_tells_it_on() {
+    if !root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::new("daemon");
+    let daemon = Daemon::start(&pair, folder.path());
+    assert!(!daemon.available());
+
+    let policy = folder.path().join("planes.toml");
+    fs::write(&policy, POLICY).unwrap();
+    let applied = daemon.run(&["planes", "apply", policy.to_str().unwrap()]);
+    assert!(applied.status.success(), "{}", said(&applied));
+    daemon.wait_for("the planes", Daemon::available);
+    let attached = ["p", "node", "native"];
+    let is = daemon.number("kldtrace_plane_attached", &attached);
+    assert_eq!(is, Some(1));
+
+    let from = SocketAddr::from(([10, 99, 0, 2], 4001));
+    let socket = Pair::within(&pair.peer, || UdpSocket::bind(from).unwrap());
+    let send = |port: u16, count: usize| {
+        for _ in 0..count {
+            let to = SocketAddr::from(([10, 99, 0, 1], port));
+            socket.send_to(&[7; 72], to).unwrap();
+        }
+    };
+    // It listens now, so the tool that learns asks it.
+    let socket_of = daemon.socket.to_str().unwrap();
+    let mut learn = daemon.tool(&["planes", "learn", "--json", "--socket", socket_of]);
+    let learn = learn
+        .args(["--duration", "1h"])
+        .stdout(Stdio::piped())
+        .stderr(fs::File::create(folder.path().join("learn")).unwrap())
+        .spawn()
+        .unwrap();
+    daemon.wait_for("it to listen", |_| {
+        let said = fs::read_to_string(folder.path().join("learn")).unwrap();
+        said.contains("listening")
+    });
+    send(7001, 7);
+    send(7002, 5);
+    let would = ["p", "would_drop", "default"];
+    daemon.wait_for("each packet", |daemon| {
+        daemon.number("kldtrace_plane_packets", &would) == Some(5)
+    });
+    let passed = ["p", "pass", "rule"];
+    let passed = daemon.number("kldtrace_plane_packets", &passed);
+    assert_eq!(passed, Some(7));
+
+    let events = daemon.run(&["events", "planes", "--json", "--socket", socket_of]);
+    let events: Vec<Json> = String::from_utf8(events.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), 5, "{events:?}");
+    let fields = &events[0]["fields"];
+    assert_eq!(fields["packet"], "udp 10.99.0.2:4001 > 10.99.0.1:7002");
+    assert_eq!(fields["source_port"], 4001);
+    assert_eq!(events[0]["labels"]["verdict"], "would_drop");
+
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(learn.id().cast_signed(), libc::SIGINT) };
+    let learned = learn.wait_with_output().unwrap();
+    assert!(learned.status.success(), "{}", said(&learned));
+    let learned: Json = serde_json::from_slice(&learned.stdout).unwrap();
+    assert_eq!(learned["packets"], 5);
+    assert_eq!(learned["untold"], 0);
+    let rule = &learned["rules"][0];
+    assert_eq!(
+        (&rule["name"], &rule["packets"]),
+        (&"learned-udp-7002".into(), &5.into())
+    );
+    let text = learned["policy"].as_str().unwrap();
+    assert!(
+        text.contains("ports = [7002]\nsources = [\"@p\"]\n"),
+        "{text}"
+    );
+}
