@@ -19,6 +19,7 @@ macro_rules! sources {
 pub const RULES: &[Source] = sources! {
     "kldtrace-zfs.yml" => "rules/zfs.yml",
     "kldtrace-wireguard.yml" => "rules/wireguard.yml",
+    "kldtrace-planes.yml" => "rules/planes.yml",
     "kldtrace-tcp.yml" => "rules/tcp.yml",
     "kldtrace-sched.yml" => "rules/sched.yml",
     "kldtrace-block.yml" => "rules/block.yml",

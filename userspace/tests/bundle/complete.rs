@@ -16,6 +16,8 @@ const WITHOUT_VALUE: &[&str] = &[
     "NodeDown",
     "NodesAbsent",
     "Watchdog",
+    "PlaneNotAttached",
+    "PlaneInAudit",
     "KldtraceSignalAbsent",
     "KldtraceCollectorHangs",
 ];
