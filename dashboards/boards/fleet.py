@@ -1,0 +1,82 @@
+"""All nodes, the worst first. 500 of them: only what recording rules keep, and
+what has one series for each node."""
+
+from promql import MATCH
+from style import BAD, OF_SERIES, WARN, Board, Column, Row, alerts, fine, graph, worst
+
+RUNQUEUE = "kldtrace:sched_runqueue_seconds:p99"
+DEVICE = "kldtrace:block_device_seconds:p99"
+CONNECT = "kldtrace:tcp_connect_seconds:p99"
+COMMIT = "kldtrace:zfs_zil_commit_seconds:p99"
+SHAKE = "kldtrace:wireguard_handshake_seconds:p90"
+STUCK = "kldtrace:sched_uninterruptible:tasks"
+COST = "kldtrace:cost_cpus:rate10m"
+ABSENT = f"kldtrace_signal_available{{{MATCH}}} == 0"
+FIRING = f'ALERTS{{{MATCH}, alertstate="firing", severity!="none"}}'
+NODES = "topk(25, {})"
+LINK = "kldtrace-scheduler-and-node"
+
+
+def worst_of(name, of="max"):
+    """By node, however many series a node has."""
+    return f"{of} by (node) ({name})"
+
+
+def line(title, name, unit, of="max", about="", empty=None):
+    return graph(title, (f"topk(10, {worst_of(name, of)})", "{{node}}"), unit=unit, about=about, empty=empty,
+                 nodes=OF_SERIES)
+
+
+BOARD = Board(
+    title="Fleet",
+    description="Every node, the worst first. Names lead to the dashboards of a node.",
+    node="all",
+    rows=[
+        Row("Is it fine?", [
+            alerts(everywhere=True),
+            fine("Nodes", f"count(up{{{MATCH}}})", decimals=0),
+            fine("Nodes down", f"count(up{{{MATCH}}} == 0) or vector(0)", levels=[(1, BAD)], decimals=0),
+            fine("Worst wait for a CPU", f"max({RUNQUEUE})", unit="s", levels=[(0.01, WARN), (0.1, BAD)],
+                 about="p99 of the worst node."),
+            fine("Worst device", f"max({DEVICE})", unit="s", levels=[(0.1, WARN), (0.5, BAD)],
+                 about="p99 of the slowest device of all nodes."),
+            fine("Nodes with absent signals", f"count(count by (node) ({ABSENT})) or vector(0)", decimals=0,
+                 levels=[(1, WARN)]),
+        ]),
+        Row("The worst nodes", [
+            worst("Alerts that fire", ("node", "alertname", "severity"), [
+                Column("Alerts", f"topk(50, count by (node, alertname, severity) ({FIRING}))", decimals=0),
+            ], width=10, empty="No alert fires.", link=LINK),
+            worst("The slowest in the scheduler", ("node",), [
+                Column("p99 wait for a CPU", NODES.format(worst_of(RUNQUEUE)), "s", ((0.01, WARN), (0.1, BAD))),
+            ], width=7, link=LINK),
+            worst("The slowest devices", ("node", "device"), [
+                Column("p99 in the device", NODES.format(f"max by (node, device) ({DEVICE})"), "s",
+                       ((0.1, WARN), (0.5, BAD))),
+            ], width=7, link=LINK),
+            worst("Pools that are not online", ("node", "pool", "state"), [
+                Column("Pools", "topk(25, sum by (node, pool, state) (kldtrace_zfs_pool_state"
+                       f'{{{MATCH}, state!="ONLINE"}}) > 0)', decimals=0),
+            ], width=8, height=7, empty="All pools are online.", link="kldtrace-zfs"),
+            worst("Nodes that are down", ("node", "instance"), [
+                Column("Up", f"topk(25, up{{{MATCH}}} == 0)", decimals=0),
+            ], width=8, height=7, empty="All nodes answer."),
+            worst("Absent signals", ("node",), [
+                Column("Signals", NODES.format(f"count by (node) ({ABSENT})"), decimals=0),
+            ], width=8, height=7, empty="All nodes serve all signals.", link="kldtrace-losses-and-absent"),
+        ]),
+        Row("The ten worst over time", [
+            line("Wait for a CPU, p99", RUNQUEUE, "s"),
+            line("Stuck in the kernel", STUCK, "short", of="sum",
+                 about="Tasks in uninterruptible sleep at once, on average.",
+                 empty="No task waited for storage or the kernel."),
+            line("In the device, p99", DEVICE, "s"),
+            line("Connects, p99", CONNECT, "s"),
+            line("Commits of the intent log, p99", COMMIT, "s"),
+            line("Handshakes, p90", SHAKE, "s"),
+            line("Operations of ZFS", "kldtrace:zfs_op:rate5m", "ops", of="sum"),
+            line("Block requests", "kldtrace:block_device:rate5m", "ops", of="sum"),
+            line("CPUs of kldtrace", COST, "short"),
+        ]),
+    ],
+)
