@@ -130,9 +130,10 @@ def fine(title, expression, unit="short", levels=(), about="", empty=None, width
 
 def alerts(team=None, everywhere=False):
     """How many alerts fire."""
-    inside = [MATCH, 'alertstate="firing"', 'severity!="none"']
+    # Alerts have the labels that their rules sum by, not those of `--match`.
+    inside = ['alertstate="firing"', 'severity!="none"']
     inside += [] if everywhere else chosen("node")
-    inside += [f'team="{team}"'] if team else []
+    inside += [f'team="{team}"' if team else 'team=~"storage|network|platform"']
     return fine(
         "Alerts", f"count(ALERTS{{{', '.join(inside)}}}) or vector(0)", levels=[(1, BAD)],
         about="Alerts that fire, of kldtrace's rules.", decimals=0,
@@ -175,9 +176,8 @@ def heat(title, expression, about="", width=8, empty=None):
         .scale(heatmap_words.HeatmapColorScale.EXPONENTIAL)
     )
     panel.y_axis(heatmap.YAxisConfig().unit("s").axis_placement(words.AxisPlacement.LEFT))
-    panel.cell_values(heatmap.CellValues().unit("ops")).filter_values(
-        heatmap.FilterValueRange().le(1e-9)
-    )
+    panel.cell_values(heatmap.CellValues().unit("ops"))
+    panel.filter_values(heatmap.FilterValueRange().le(0))
     panel.rows_frame(heatmap.RowsHeatmapOptions().layout(words.HeatmapCellLayout.LE))
     panel.show_legend().mode(words.TooltipDisplayMode.SINGLE).show_color_scale(True)
     panel.show_y_histogram().cell_gap(1).exemplars_color("rgba(255,0,255,0.7)")

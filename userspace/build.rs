@@ -1,14 +1,17 @@
 //! Builds the probes for the BPF target and hands their object file to the
-//! loader, which includes it.
+//! loader, which includes it; lists the dashboards that the bundle includes.
 
-use anyhow::{Context as _, anyhow};
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, anyhow, bail};
 use aya_build::{Package, Toolchain};
 
 fn main() -> anyhow::Result<()> {
     // -Z build-std wants a nightly compiler or this; it is set for the build
     // of the probes only, not for the crates of the host.
     // SAFETY: a build script has one thread here.
-    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    list_dashboards()?;
     let metadata = cargo_metadata::MetadataCommand::new()
         .no_deps()
         .exec()
@@ -30,6 +33,33 @@ fn main() -> anyhow::Result<()> {
             ..Package::default()
         }],
         // The toolchain of rust-toolchain.toml, which this build runs with.
-        Toolchain::Custom(&std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".into())),
+        Toolchain::Custom(&env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".into())),
     )
+}
+
+/// Every file of dashboards/json/ with its name, as a slice of `Source`: a
+/// dashboard is one file, and nobody forgets to name it.
+fn list_dashboards() -> anyhow::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/json");
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let cannot = || format!("cannot read {}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(cannot)? {
+        names.push(entry.with_context(cannot)?.file_name());
+    }
+    names.sort();
+    let mut list = "&[".to_owned();
+    for name in names {
+        let Some(name) = name.to_str().filter(|name| name.ends_with(".json")) else {
+            bail!("{}: {name:?} is no dashboard", folder.display());
+        };
+        let path = folder.join(name);
+        write!(
+            list,
+            "Source {{ name: {name:?}, text: include_str!({path:?}) }},"
+        )?;
+    }
+    list.push(']');
+    let out = Path::new(&env::var("OUT_DIR")?).join("dashboards.rs");
+    fs::write(&out, list).with_context(|| format!("cannot write {}", out.display()))
 }

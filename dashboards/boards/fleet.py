@@ -12,7 +12,7 @@ SHAKE = "kldtrace:wireguard_handshake_seconds:p90"
 STUCK = "kldtrace:sched_uninterruptible:tasks"
 COST = "kldtrace:cost_cpus:rate10m"
 ABSENT = f"kldtrace_signal_available{{{MATCH}}} == 0"
-FIRING = f'ALERTS{{{MATCH}, alertstate="firing", severity!="none"}}'
+FIRING = 'ALERTS{alertstate="firing", severity!="none", team=~"storage|network|platform"}'
 NODES = "topk(25, {})"
 LINK = "kldtrace-scheduler-and-node"
 

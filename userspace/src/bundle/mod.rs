@@ -1,6 +1,10 @@
-//! What kldtrace carries for Prometheus and Alertmanager: rules and routing,
-//! written as templates in alerts/, with the operator's numbers filled in.
+//! What kldtrace carries for the systems that it reports to: rules and routing,
+//! written as templates in alerts/, with the operator's numbers filled in, and
+//! dashboards with what Grafana needs to show them, from dashboards/.
 
+pub mod check;
+pub mod dashboards;
+pub mod grafana;
 pub mod template;
 pub mod unit;
 pub mod values;
@@ -39,9 +43,9 @@ mod tests {
 
     #[test]
     fn what_is_carried_can_be_read() {
-        for sources in [RULES, ALERTMANAGER] {
+        for sources in [RULES, ALERTMANAGER, grafana::FILES, grafana::LOKI] {
             let bundle = Bundle::parse(sources).unwrap();
-            assert!(bundle.settings().len() > 5);
+            assert!(bundle.settings().len() >= 3);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A comment `# set NAME = VALUE UNIT: WHY`, which goes on in lines that are
 //! indented by three more spaces, gives a setting its default. `${NAME}` stands
-//! for it in every file of the same bundle.
+//! for it in every file of the same bundle. `$${` stands for `${`, as Grafana
+//! has it: what follows is hers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,15 +83,21 @@ impl Bundle {
     /// When a value is chosen for a setting that is not there, or is none of
     /// its unit.
     pub fn fill(&self, values: &Values) -> Result<Vec<(&'static str, String)>> {
-        let names = || self.settings.iter().map(|one| one.name.as_str());
-        for name in values.chosen.keys() {
-            if !names().any(|known| known == name) {
-                bail!(
-                    "no setting {name:?}{}; --list shows all",
-                    did_you_mean(name, names())
-                );
-            }
-        }
+        check_names([self], values)?;
+        let spelled = self.spell(values)?;
+        let filled = self.sources.iter().map(|source| {
+            let text = fill(source.text, |name| spelled.get(name).cloned())?;
+            Ok((source.name, show_values(&text, &values.chosen)))
+        });
+        filled.collect()
+    }
+
+    /// What stands for each name; values for other bundles' settings are left
+    /// alone.
+    ///
+    /// # Errors
+    /// When a value is none of its setting's unit.
+    pub fn spell(&self, values: &Values) -> Result<BTreeMap<&str, String>> {
         let mut spelled: BTreeMap<&str, String> = values
             .built_in
             .iter()
@@ -104,12 +111,31 @@ impl Bundle {
                 .with_context(|| format!("cannot set {}", setting.name))?;
             spelled.insert(&setting.name, value);
         }
-        let filled = self.sources.iter().map(|source| {
-            let text = fill(source.text, |name| spelled.get(name).cloned())?;
-            Ok((source.name, show_values(&text, &values.chosen)))
-        });
-        filled.collect()
+        Ok(spelled)
     }
+}
+
+/// Whether each value is for a setting of one of the bundles.
+///
+/// # Errors
+/// When one is for none of them.
+pub fn check_names<'a>(
+    bundles: impl IntoIterator<Item = &'a Bundle> + Clone,
+    values: &Values,
+) -> Result<()> {
+    let names = || {
+        let settings = bundles.clone().into_iter().flat_map(Bundle::settings);
+        settings.map(|one| one.name.as_str())
+    };
+    for name in values.chosen.keys() {
+        if !names().any(|known| known == name) {
+            bail!(
+                "no setting {name:?}{}; --list shows all",
+                did_you_mean(name, names())
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A line `# set NAME = VALUE UNIT: WHY`, taken apart.
@@ -165,6 +191,11 @@ fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Result<Str
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         filled.push_str(before);
+        if before.ends_with('$') {
+            filled.push_str("${");
+            rest = after;
+            continue;
+        }
         let (name, after) = after.split_once('}').context("a ${ is not closed")?;
         filled.push_str(&value(name).with_context(|| format!("no setting {name:?}"))?);
         rest = after;
@@ -238,6 +269,13 @@ expr: x{${match}} > ${wait}
         let filled = bundle.fill(&values(&["wait=2"])).unwrap();
         assert!(filled[0].1.starts_with("# set wait = 2 seconds: Half"));
         assert!(filled[0].1.ends_with("> 2\n"));
+    }
+
+    #[test]
+    fn what_is_grafanas_stays() {
+        let bundle = parse("# set a = 1 count: w\n$${a} $$a ${a} $__file{${a}}\n").unwrap();
+        let filled = bundle.fill(&values(&[])).unwrap();
+        assert!(filled[0].1.ends_with("$${a} $$a 1 $__file{1}\n"));
     }
 
     #[test]

@@ -28,6 +28,12 @@ pub enum Unit {
     File,
     /// An address that begins with `http://` or `https://`.
     Url,
+    /// The same where more follows it: no quotes, and nothing after the path.
+    Base,
+    /// The full path of a file or folder, where there can be no quotes.
+    Path,
+    /// A name of letters, digits, `-`, `_` and `.`.
+    Name,
 }
 
 /// Each unit by its word in `# set` lines.
@@ -43,6 +49,9 @@ const WORDS: &[(&str, Unit)] = &[
     ("text", Unit::Text),
     ("file", Unit::File),
     ("url", Unit::Url),
+    ("base", Unit::Base),
+    ("path", Unit::Path),
+    ("name", Unit::Name),
 ];
 
 /// Powers of two that are bounds of the classic histograms, as seconds.
@@ -108,8 +117,44 @@ impl Unit {
                 check_url(value)?;
                 quoted(value)
             }
+            Self::Base => {
+                check_url(value)?;
+                if let Some(c) = value
+                    .chars()
+                    .find(|c| !is_plain(*c) && !":/[]".contains(*c))
+                {
+                    bail!("must be an address such as https://host:1234/path, without {c:?}");
+                }
+                Ok(value.trim_end_matches('/').to_owned())
+            }
+            Self::Path => {
+                check_path(value)?;
+                Ok(value.to_owned())
+            }
+            Self::Name => {
+                if value.is_empty() || !value.chars().all(is_plain) {
+                    bail!("must be letters, digits, -, _ and ., not {value:?}");
+                }
+                Ok(value.to_owned())
+            }
         }
     }
+}
+
+/// What has no meaning of its own in YAML, INI or PromQL.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
+/// A full path that may stand without quotes in YAML and INI.
+///
+/// # Errors
+/// When it is no such path.
+pub fn check_path(path: &str) -> Result<()> {
+    if !path.starts_with('/') || !path.chars().all(|c| is_plain(c) || c == '/') {
+        bail!("must be a full path of letters, digits, /, -, _ and ., not {path:?}");
+    }
+    Ok(())
 }
 
 /// A finite number of at least 0.
@@ -177,6 +222,9 @@ mod tests {
             (Unit::Text, "#a \"b\": c", "\"#a \\\"b\\\": c\""),
             (Unit::File, "/etc/key", "\"/etc/key\""),
             (Unit::Url, "https://a.b/c", "\"https://a.b/c\""),
+            (Unit::Base, "https://a.b:1/c/", "https://a.b:1/c"),
+            (Unit::Path, "/etc/a-b_c.d", "/etc/a-b_c.d"),
+            (Unit::Name, "a-b_c.d", "a-b_c.d"),
         ] {
             assert_eq!(unit.spell(value).unwrap(), spelled);
         }
@@ -206,6 +254,14 @@ mod tests {
             (Unit::Url, "https://a b"),
             (Unit::Url, "https://{{ .x }}"),
             (Unit::Url, "file:///etc/passwd"),
+            (Unit::Base, "https://a?b"),
+            (Unit::Base, "https://a#b"),
+            (Unit::Base, "https://a;b"),
+            (Unit::Path, "etc/a"),
+            (Unit::Path, "/a b"),
+            (Unit::Path, "/a}"),
+            (Unit::Name, ""),
+            (Unit::Name, "a'b"),
         ] {
             assert!(unit.spell(value).is_err(), "{unit:?} {value:?}");
         }

@@ -1,10 +1,16 @@
 //! What the operator chooses for the files of the bundle.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::unit::check_url;
+use super::{
+    template::Bundle,
+    unit::{check_path, check_url},
+};
 
 /// Values for settings, and for what every file may use.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +23,7 @@ pub struct Values {
 
 impl Values {
     /// Names that need no `# set` line.
-    pub(super) const BUILT_IN: [&str; 2] = ["match", "runbooks"];
+    pub(super) const BUILT_IN: [&str; 3] = ["match", "runbooks", "folder"];
 
     /// `set` has `NAME=VALUE`.
     ///
@@ -58,6 +64,37 @@ impl Values {
         let url = url.trim_end_matches('/');
         self.built_in.insert("runbooks", url.to_owned());
         Ok(self)
+    }
+
+    /// The folder that files are written to, for those that name others in it.
+    ///
+    /// # Errors
+    /// When its full path cannot stand without quotes.
+    pub fn with_folder(mut self, folder: &Path) -> Result<Self> {
+        let full = std::path::absolute(folder)
+            .with_context(|| format!("no folder {}", folder.display()))?;
+        // A name ends in no slash, and `.` is the folder itself.
+        let full = full.components().collect::<PathBuf>();
+        let full = full.to_string_lossy().into_owned();
+        check_path(&full).context("Grafana has to be told this folder")?;
+        self.built_in.insert("folder", full);
+        Ok(self)
+    }
+
+    /// What stands between the braces of every selector.
+    pub(super) fn selector(&self) -> Option<&str> {
+        self.built_in.get("match").map(String::as_str)
+    }
+
+    /// Only what is chosen for the settings of a bundle.
+    #[must_use]
+    pub fn of(&self, bundle: &Bundle) -> Self {
+        let mut values = self.clone();
+        let settings = bundle.settings();
+        values
+            .chosen
+            .retain(|name, _| settings.iter().any(|one| one.name == *name));
+        values
     }
 }
 

@@ -6,14 +6,20 @@ use anyhow::{Context as _, Result, bail};
 
 /// How a file of ours begins, where it can have a comment.
 const MARK: &str = "# Written by kldtrace ";
-/// What stands before the checksum of all that follows the first line.
+/// The same as the first key of an object in JSON, which has no comments.
+const JSON_MARK: &str = "  \"__kldtrace\": \"Written by kldtrace ";
+/// What stands before the checksum of all that follows the marked line.
 const SUM: &str = ", sum ";
 
 /// A text with a first line that says who wrote it, with which command, and by
 /// a checksum whether somebody has changed it since.
 pub fn marked(command: &str, text: &str) -> String {
-    let text = format!("# The same command writes over it, unless it was changed by hand.\n{text}");
     let version = env!("CARGO_PKG_VERSION");
+    if let Some(rest) = text.strip_prefix("{\n") {
+        let sum = crc32fast::hash(rest.as_bytes());
+        return format!("{{\n{JSON_MARK}{version} ({command}){SUM}{sum:08x}\",\n{rest}");
+    }
+    let text = format!("# The same command writes over it, unless it was changed by hand.\n{text}");
     let sum = crc32fast::hash(text.as_bytes());
     format!("{MARK}{version} ({command}){SUM}{sum:08x}\n{text}")
 }
@@ -21,25 +27,32 @@ pub fn marked(command: &str, text: &str) -> String {
 /// Whether a file is as [`marked`] made it.
 fn is_ours(file: &[u8]) -> bool {
     let parse = || {
+        let (file, mark, end_of_sum) = match file.strip_prefix(b"{\n") {
+            Some(rest) => (rest, JSON_MARK, "\","),
+            None => (file, MARK, ""),
+        };
         let end = file.iter().position(|&byte| byte == b'\n')?;
         let first = std::str::from_utf8(&file[..end]).ok()?;
-        let (_, sum) = first.strip_prefix(MARK)?.rsplit_once(SUM)?;
-        let sum = u32::from_str_radix(sum, 16).ok()?;
+        let (_, sum) = first.strip_prefix(mark)?.rsplit_once(SUM)?;
+        let sum = u32::from_str_radix(sum.strip_suffix(end_of_sum)?, 16).ok()?;
         Some(sum == crc32fast::hash(&file[end + 1..]))
     };
     parse() == Some(true)
 }
 
 /// Writes all files, or none if one would be lost that is not ours; says on
-/// standard output where they are.
+/// standard output where they are. A name may have folders in it.
 ///
 /// # Errors
 /// When something else is there and `force` is not said, and when the folder
 /// or a file cannot be written.
-pub fn write(folder: &Path, files: &[(&str, String)], force: bool) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+pub fn write(folder: &Path, files: &[(impl AsRef<Path>, String)], force: bool) -> Result<()> {
     for (name, text) in files {
         let path = folder.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
         if !force && !is_replaceable(&path, text)? {
             bail!(
                 "{} is there already, and not as kldtrace wrote it: nothing is written \
@@ -110,6 +123,25 @@ mod tests {
         );
         assert_eq!(fs::read(folder.join("c.yml")).unwrap(), b"groups: []");
         assert_eq!(fs::read_dir(folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn json_has_its_mark_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = marked("x", "{\n  \"a\": 1\n}\n");
+        let model: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(model["a"], 1);
+        assert!(is_ours(text.as_bytes()));
+        for changed in [
+            text.replace("1\n}", "2\n}"),
+            text.replace(SUM, ""),
+            "{\n}".to_owned(),
+        ] {
+            assert!(!is_ours(changed.as_bytes()));
+        }
+        let files = [("below/deeper/a.json", text)];
+        write(folder.path(), &files, false).unwrap();
+        write(folder.path(), &files, false).unwrap();
     }
 
     #[test]

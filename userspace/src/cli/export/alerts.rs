@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::settings::{self, Settings};
+use super::settings::{self, Matching, Runbooks, Settings};
 use crate::bundle::{self, values::Values};
 
 /// Arguments of `kldtrace export alerts`.
@@ -19,20 +19,10 @@ pub struct Arguments {
     /// Folder to write kldtrace-zfs.yml and the others to
     #[arg(required_unless_present = "list")]
     dir: Option<PathBuf>,
-    /// What chooses the series of kldtrace in Prometheus
-    #[arg(
-        long = "match",
-        value_name = "MATCHERS",
-        default_value = "job=\"kldtrace\""
-    )]
-    selector: String,
-    /// Where the runbooks are that alerts link to
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "https://github.com/kldload/kldtrace/blob/main/docs/src/runbooks"
-    )]
-    runbooks: String,
+    #[command(flatten)]
+    matching: Matching,
+    #[command(flatten)]
+    runbooks: Runbooks,
     #[command(flatten)]
     settings: Settings,
 }
@@ -40,8 +30,8 @@ pub struct Arguments {
 /// Writes the files, or lists their settings.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let values = Values::new(&arguments.settings.set)?
-        .with_selector(&arguments.selector)?
-        .with_runbooks(&arguments.runbooks)?;
+        .with_selector(&arguments.matching.selector)?
+        .with_runbooks(&arguments.runbooks.url)?;
     settings::export(
         bundle::RULES,
         &values,

@@ -2,6 +2,10 @@
 
 mod alertmanager;
 mod alerts;
+mod all;
+mod check;
+mod dashboards;
+mod grafana;
 mod prometheus;
 mod settings;
 
@@ -24,6 +28,14 @@ enum What {
     Alerts(alerts::Arguments),
     /// A configuration for Alertmanager: who is told what, and when
     Alertmanager(alertmanager::Arguments),
+    /// Dashboards for Grafana
+    Dashboards(dashboards::Arguments),
+    /// Dashboards, data sources and a configuration for Grafana
+    Grafana(grafana::Arguments),
+    /// All of it, each in a folder of its own
+    All(Box<all::Arguments>),
+    /// Have promtool and amtool read what was written
+    Check(check::Arguments),
 }
 
 /// Writes the files.
@@ -32,5 +44,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         What::Prometheus(arguments) => prometheus::run(arguments),
         What::Alerts(arguments) => alerts::run(arguments),
         What::Alertmanager(arguments) => alertmanager::run(arguments),
+        What::Dashboards(arguments) => dashboards::run(arguments),
+        What::Grafana(arguments) => grafana::run(arguments),
+        What::All(arguments) => all::run(arguments),
+        What::Check(arguments) => check::run(arguments),
     }
 }

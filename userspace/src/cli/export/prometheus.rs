@@ -28,6 +28,16 @@ const TARGETS: &str = "kldtrace-targets.json";
 pub struct Arguments {
     /// Folder to write prometheus.yml and kldtrace-targets.json to
     dir: PathBuf,
+    #[command(flatten)]
+    options: Options,
+    /// Write over files that kldtrace did not write, or that were changed since
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is scraped, how often and how, and who is told.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
     /// Configuration with [fleet] nodes and, for TLS, [listen] tls_certificate
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -45,17 +55,21 @@ pub struct Arguments {
     key: Option<PathBuf>,
     /// Alertmanager that is told of alerts, as HOST:PORT; may be repeated
     #[arg(long, value_name = "ADDRESS")]
-    alertmanager: Vec<String>,
+    pub alertmanager: Vec<String>,
     /// Time between scrapes, as Prometheus writes it
     #[arg(long, value_name = "TIME", default_value = "15s")]
     interval: String,
-    /// Write over files that kldtrace did not write, or that were changed since
-    #[arg(long)]
-    force: bool,
 }
 
 /// Writes both files.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let files = files(&arguments.options, "kldtrace export prometheus")?;
+    write::write(&arguments.dir, &files, arguments.force)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Name and text of both files.
+pub fn files(arguments: &Options, command: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
     let config = match &arguments.config {
         Some(path) => Config::load(path, selection::names())?,
         None => Config::default(),
@@ -78,17 +92,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         );
     }
     let text = configuration(arguments, secured);
-    let text = write::marked("kldtrace export prometheus", &text);
+    let text = write::marked(command, &text);
     let mut files = vec![(CONFIGURATION, text)];
     if arguments.discover.is_none() {
         let targets = serde_json::to_string_pretty(&fleet.targets())?;
         files.push((TARGETS, targets + "\n"));
     }
-    write::write(&arguments.dir, &files, arguments.force)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(files)
 }
 
-fn configuration(arguments: &Arguments, secured: bool) -> String {
+fn configuration(arguments: &Options, secured: bool) -> String {
     let mut text = format!(
         "# Start Prometheus with --enable-feature=native-histograms,exemplar-storage\n\
          # to have all buckets, and the events that belong to slow operations.\n\

@@ -1,7 +1,11 @@
 //! Files of the bundle: how people choose what is in them, and see what they
 //! can choose.
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::Args;
 
@@ -25,6 +29,30 @@ pub struct Settings {
     pub force: bool,
 }
 
+/// Whose series they are.
+#[derive(Debug, Args)]
+pub struct Matching {
+    /// What chooses the series of kldtrace in Prometheus
+    #[arg(
+        long = "match",
+        value_name = "MATCHERS",
+        default_value = "job=\"kldtrace\""
+    )]
+    pub selector: String,
+}
+
+/// Where people read on.
+#[derive(Debug, Args)]
+pub struct Runbooks {
+    /// Where the runbooks are that alerts link to
+    #[arg(
+        long = "runbooks",
+        value_name = "URL",
+        default_value = "https://github.com/kldload/kldtrace/blob/main/docs/src/runbooks"
+    )]
+    pub url: String,
+}
+
 /// Writes the files into the folder, or lists the settings where there is none.
 pub fn export(
     sources: &'static [Source],
@@ -36,10 +64,7 @@ pub fn export(
     let bundle = Bundle::parse(sources)?;
     match folder {
         Some(folder) if !settings.list => {
-            let mut files = bundle.fill(values)?;
-            for (_, text) in &mut files {
-                *text = write::marked(command, text);
-            }
+            let files = marked(command, bundle.fill(values)?);
             write::write(folder, &files, settings.force)?;
         }
         _ => list(bundle.settings())?,
@@ -47,12 +72,24 @@ pub fn export(
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(settings: &[Setting]) -> std::io::Result<()> {
-    let width = |of: fn(&Setting) -> usize| settings.iter().map(of).max().unwrap_or(0);
+/// Files with the mark of the command in each.
+pub fn marked(
+    command: &str,
+    mut files: Vec<(&'static str, String)>,
+) -> Vec<(&'static str, String)> {
+    for (_, text) in &mut files {
+        *text = write::marked(command, text);
+    }
+    files
+}
+
+/// Prints settings with their defaults, units and reasons.
+pub fn list<'a>(settings: impl IntoIterator<Item = &'a Setting> + Clone) -> io::Result<()> {
+    let width = |of: fn(&Setting) -> usize| settings.clone().into_iter().map(of).max().unwrap_or(0);
     let name = width(|one| one.name.len());
     let default = width(|one| one.default.len());
     let unit = width(|one| one.unit.as_str().len());
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     for one in settings {
         writeln!(
             out,
