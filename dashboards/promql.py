@@ -132,7 +132,7 @@ def top(expression, count=15):
 def named(expression, *labels):
     """Labels that are empty get a name: a legend without words is no legend."""
     for label in labels:
-        expression = f'label_replace({expression}, "{label}", "(none)", "{label}", "^$")'
+        expression = f'label_replace({expression}, "{label}", "(none)", "{label}", "")'
     return expression
 
 

@@ -11,12 +11,12 @@ use super::{
 };
 
 /// Labels that Prometheus gives to all that it scrapes.
-const TARGET: [&str; 3] = ["job", "instance", "node"];
+pub const TARGET: [&str; 3] = ["job", "instance", "node"];
 /// A label that only `--match` can have brought in.
 const MARK: &str = "only_by_match";
 
 /// The signal of a metric, and what follows the signal's own name.
-fn signal(metric: &str) -> Option<(&'static Signal, &str)> {
+pub fn signal(metric: &str) -> Option<(&'static Signal, &str)> {
     signals().find_map(|signal| {
         let name = signal.exported_name();
         let part = metric.strip_prefix(&name)?;
@@ -29,7 +29,7 @@ fn signal(metric: &str) -> Option<(&'static Signal, &str)> {
 }
 
 /// The labels that a series of this name may have.
-fn labels(metric: &str, recorded: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+pub fn labels(metric: &str, recorded: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     let mut labels: BTreeSet<_> = TARGET.map(str::to_owned).into();
     if let Some(of_record) = recorded.get(metric) {
         labels.extend(of_record.iter().cloned());
@@ -45,7 +45,7 @@ fn labels(metric: &str, recorded: &BTreeMap<String, BTreeSet<String>>) -> BTreeS
 }
 
 /// What each recording rule's series have: what it sums by, or all there is.
-fn recorded(rules: &[(String, Rule)]) -> BTreeMap<String, BTreeSet<String>> {
+pub fn recorded(rules: &[(String, Rule)]) -> BTreeMap<String, BTreeSet<String>> {
     let mut recorded = BTreeMap::new();
     for (_, rule) in rules {
         let Some(record) = &rule.record else { continue };

@@ -26,7 +26,7 @@ pub fn names(expression: &str) -> Names {
     let mut names = Names::default();
     let mut rest = expression;
     while let Some(first) = rest.chars().next() {
-        if first == '"' {
+        if first == '"' || first == '`' {
             rest = after_string(rest);
         } else if first.is_ascii_digit() {
             // Numbers and durations: 0.5, 5m.
@@ -44,7 +44,7 @@ pub fn names(expression: &str) -> Names {
                 let list = list.split(',').map(str::trim).filter(|one| !one.is_empty());
                 names.labels.extend(list.map(str::to_owned));
                 rest = after;
-            } else if name.starts_with("kldtrace") {
+            } else if name.starts_with("kldtrace") || name == "target_info" {
                 names.metrics.push((name.to_owned(), Vec::new()));
             }
         } else {
@@ -60,6 +60,12 @@ pub fn labels_of_template(text: &str) -> BTreeSet<String> {
     uses.map(|rest| take_name(rest).0.to_owned()).collect()
 }
 
+/// Labels that a legend shows: those in `{{label}}`.
+pub fn labels_of_legend(text: &str) -> BTreeSet<String> {
+    let uses = text.split("{{").skip(1);
+    uses.map(|rest| take_name(rest).0.to_owned()).collect()
+}
+
 fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
@@ -69,8 +75,12 @@ fn take_name(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// The rest after a string in double quotes.
+/// The rest after a string in double quotes, or in backticks, which have no
+/// escapes.
 fn after_string(text: &str) -> &str {
+    if let Some(raw) = text.strip_prefix('`') {
+        return raw.split_once('`').map_or("", |(_, after)| after);
+    }
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
         match c {
@@ -90,7 +100,7 @@ fn matched(text: &str) -> (Vec<String>, &str) {
     while let Some(first) = rest.chars().next() {
         if first == '}' {
             return (labels, &rest[1..]);
-        } else if first == '"' {
+        } else if first == '"' || first == '`' {
             rest = after_string(rest);
         } else if is_of_name(first) {
             let (name, after) = take_name(rest);
@@ -106,7 +116,7 @@ fn matched(text: &str) -> (Vec<String>, &str) {
 #[test]
 fn names_are_read() {
     let read = names(
-        "sum by (node, le) (rate(kldtrace_a_bucket{job=\"k}\", x!~\"y\"}[5m])) > 0.5e3\n\
+        "sum by (node, le) (rate(kldtrace_a_bucket{job=\"k}\", x!~`y\\`}[5m])) > 0.5e3\n\
          and on (node) kldtrace:b:c unless up{job=\"kldtrace_not\"} offset 15m",
     );
     let metric = |name: &str, labels: &[&str]| {

@@ -11,6 +11,7 @@ mod btf;
 mod common;
 mod compared;
 mod daemon;
+mod dashboards;
 mod disk;
 #[path = "../../../exporters/tests/loki/double.rs"]
 #[expect(dead_code, reason = "what the tests of Loki itself ask")]
@@ -33,6 +34,7 @@ mod pushes;
 mod rotel;
 mod sched;
 mod serving;
+mod synthetic;
 mod tcp;
 mod tls;
 mod tool;

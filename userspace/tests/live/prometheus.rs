@@ -43,11 +43,16 @@ impl Prometheus {
 
     /// One whose configuration is in a folder.
     pub fn in_folder(folder: tempfile::TempDir) -> Self {
+        Self::run(folder, &["--enable-feature=native-histograms"])
+    }
+
+    /// The same with other options.
+    pub fn run(folder: tempfile::TempDir, options: &[&str]) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let port = free_port();
         let child = Command::new("prometheus")
             .current_dir(folder.path())
-            .arg("--enable-feature=native-histograms")
+            .args(options)
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .stdout(Stdio::null())
@@ -61,13 +66,19 @@ impl Prometheus {
         }
     }
 
-    pub fn query(&self, query: &str) -> Vec<Value> {
-        let mut path = "/api/v1/query?query=".to_owned();
-        for byte in query.bytes() {
+    /// The whole answer to a request of its API, whose path ends where a text
+    /// goes that is encoded here.
+    pub fn ask(&self, path: &str, text: &str) -> Value {
+        let mut path = path.to_owned();
+        for byte in text.bytes() {
             write!(path, "%{byte:02x}").unwrap();
         }
         let (_, body) = get(self.port, &path, "");
-        let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        serde_json::from_slice(&body).unwrap_or_default()
+    }
+
+    pub fn query(&self, query: &str) -> Vec<Value> {
+        let mut answer = self.ask("/api/v1/query?query=", query);
         match answer["data"]["result"].take() {
             Value::Array(samples) => samples,
             _ => Vec::new(),
