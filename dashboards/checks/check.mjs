@@ -51,6 +51,13 @@ function parsed(parser, text, where) {
   return wrong;
 }
 
+/** Nothing, harm and harm beside others is chosen for every variable. A value
+ * with a backtick is none that the variables offer. */
+const harm = '"\'}{[]()\n\r\t\\^$*+?.|/${node:regex}$__range{{x}}%s#:é' + 'x'.repeat(4096);
+const of = (values) =>
+  Object.fromEntries(['node', 'plane', 'pool', 'dataset', 'unit'].map((name) => [name, values]));
+const CHOICES = [{}, of([harm]), of(['a', harm])];
+
 const TYPES = {
   bargauge: 'BargaugePanel',
   heatmap: 'HeatmapPanel',
@@ -84,7 +91,10 @@ export function faults(name, model) {
     if (x + w > 24) wrong.push(`${where}: it is cut at the right`);
     for (const target of panel.targets ?? []) {
       const parser = target.datasource?.type === 'loki' ? logql : promql;
-      wrong.push(...parsed(parser, interpolate(target.expr ?? '', model), `${where} ${target.refId}`));
+      for (const chosen of CHOICES) {
+        const text = interpolate(target.expr ?? '', model, chosen);
+        wrong.push(...parsed(parser, text, `${where} ${target.refId}`));
+      }
     }
   }
   const known = model.templating.list.map((one) => one.name);

@@ -5,6 +5,7 @@
 mod bench;
 mod bench_load;
 mod daemon;
+mod dashboards;
 mod fuzz;
 mod http;
 mod interrupt;
@@ -38,6 +39,8 @@ enum Command {
     Vm(vm::Args),
     /// Look for inputs that a parser cannot stand.
     Fuzz(fuzz::Args),
+    /// Make the JSON of the dashboards, and read it as Grafana would.
+    Dashboards,
     /// Measure kldtrace and its peers in turn on the same loads.
     Bench(bench::Args),
     /// One of the loads that `bench` measures under.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::main(&args),
         Command::Vm(args) => vm::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
+        Command::Dashboards => dashboards::main(),
         Command::Bench(args) => bench::main(&args),
         Command::BenchLoad(args) => bench_load::main(&args),
     };

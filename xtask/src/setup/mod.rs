@@ -16,6 +16,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use nix::unistd::Uid;
 
+use crate::sh;
+
 /// Options of `cargo xtask setup`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -55,6 +57,15 @@ pub fn prepare(goal: Goal, command: &str) -> Result<()> {
     kernel::tracefs()?;
     say("done", "nothing is missing", start);
     Ok(())
+}
+
+/// Installs a Debian package for a program or another file, where that is not
+/// there.
+pub fn need(file: &str, package: &str) -> Result<()> {
+    if sh::find(file).is_some() {
+        return Ok(());
+    }
+    debian::add(package)
 }
 
 /// Fails before anything is attempted, and says what to type.

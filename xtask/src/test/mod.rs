@@ -4,6 +4,7 @@
 //! A test that cannot run here prints a line `skipped: REASON` and returns; it
 //! then counts as skipped, not as passed. Nothing is asserted about time.
 
+mod dashboards;
 mod report;
 pub mod summary;
 
@@ -72,7 +73,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     report.tests("doc tests", || tests(&["--doc"], &[], print_line));
     if args.quick {
         report.skip(
-            "live-kernel tests, guests, dependencies, book",
+            "live-kernel tests, guests, dashboards, dependencies, book",
             "--quick leaves them out",
         );
     } else {
@@ -80,6 +81,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             tests(LIVE, &["--test-threads=1"], print_line)
         });
         guest_and_beside(&mut report);
+        dashboards::run(&mut report);
         report.check("fuzz targets, 5 seconds each", fuzz::shortly);
         report.check("dependencies", dependencies);
         report.skip(
