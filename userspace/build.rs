@@ -43,17 +43,21 @@ fn list_dashboards() -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/json");
     println!("cargo:rerun-if-changed={}", folder.display());
     let cannot = || format!("cannot read {}", folder.display());
-    let mut names = Vec::new();
+    let mut paths = Vec::new();
     for entry in fs::read_dir(&folder).with_context(cannot)? {
-        names.push(entry.with_context(cannot)?.file_name());
+        paths.push(entry.with_context(cannot)?.path());
     }
-    names.sort();
+    paths.sort();
     let mut list = "&[".to_owned();
-    for name in names {
-        let Some(name) = name.to_str().filter(|name| name.ends_with(".json")) else {
-            bail!("{}: {name:?} is no dashboard", folder.display());
+    for path in paths {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (Some(name), Some(path), true) = (
+            name,
+            path.to_str(),
+            path.extension() == Some("json".as_ref()),
+        ) else {
+            bail!("{} is no dashboard", path.display());
         };
-        let path = folder.join(name);
         write!(
             list,
             "Source {{ name: {name:?}, text: include_str!({path:?}) }},"

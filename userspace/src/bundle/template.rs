@@ -83,7 +83,7 @@ impl Bundle {
     /// When a value is chosen for a setting that is not there, or is none of
     /// its unit.
     pub fn fill(&self, values: &Values) -> Result<Vec<(&'static str, String)>> {
-        check_names([self], values)?;
+        check_names(&[self], values)?;
         let spelled = self.spell(values)?;
         let filled = self.sources.iter().map(|source| {
             let text = fill(source.text, |name| spelled.get(name).cloned())?;
@@ -119,12 +119,9 @@ impl Bundle {
 ///
 /// # Errors
 /// When one is for none of them.
-pub fn check_names<'a>(
-    bundles: impl IntoIterator<Item = &'a Bundle> + Clone,
-    values: &Values,
-) -> Result<()> {
+pub fn check_names(bundles: &[&Bundle], values: &Values) -> Result<()> {
     let names = || {
-        let settings = bundles.clone().into_iter().flat_map(Bundle::settings);
+        let settings = bundles.iter().flat_map(|bundle| bundle.settings());
         settings.map(|one| one.name.as_str())
     };
     for name in values.chosen.keys() {

@@ -164,10 +164,10 @@ fn number(signal: &Signal, set: u64, n: u64) -> Value {
         }
         Kind::Counter if signal.unit == Unit::Seconds => Value::Float(0.01 * n as f64),
         Kind::Counter => Value::Integer((set + 1) * n),
-        _ if signal.metric.ends_with("timestamp_seconds") => {
+        Kind::Gauge if signal.metric.ends_with("timestamp_seconds") => {
             Value::Integer(now.as_secs() - 30 * set)
         }
-        _ if signal.unit == Unit::Bytes => Value::Integer((set + 1) << 30),
-        _ => Value::Integer(1),
+        Kind::Gauge if signal.unit == Unit::Bytes => Value::Integer((set + 1) << 30),
+        Kind::Gauge => Value::Integer(1),
     }
 }

@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let values = Values::new(&arguments.settings.set)?
                 .with_selector(&arguments.matching.selector)?
                 .with_runbooks(&arguments.runbooks.url)?;
-            check_names(bundles.all(), &values)?;
+            check_names(&bundles.all(), &values)?;
             let files = files(arguments, &bundles, &values, dir)?;
             write::write(dir, &files, arguments.settings.force)?;
         }

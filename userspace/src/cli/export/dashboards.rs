@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(dir) if !arguments.settings.list => {
             let values = Values::new(&arguments.settings.set)?
                 .with_selector(&arguments.matching.selector)?;
-            check_names([&bundle], &values)?;
+            check_names(&[&bundle], &values)?;
             let files = settings::marked("kldtrace export dashboards", dashboards::fill(&values)?);
             write::write(dir, &files, arguments.settings.force)?;
         }
