@@ -70,6 +70,14 @@ def rate(metric, *matchers, by=()):
     return summed(inner, by)
 
 
+def sampled(metric, by=()):
+    """A second's worth of what counts only while the kernel keeps statistics,
+    which it does now and then: over ten minutes, and for each second of these."""
+    watched = series("kldtrace_probe_stats_seconds_total")
+    ours = summed(f"rate({series(counted(metric))}[10m])", by)
+    return f"{ours} / scalar(sum (rate({watched}[10m])) > 0)"
+
+
 def gained(metric, *matchers, by=()):
     """What a counter gained in the time that the panel shows."""
     selector = series(counted(metric), *matchers)

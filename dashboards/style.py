@@ -80,12 +80,12 @@ def lines_link(nodes):
     return dashboard.DashboardLink("What the node said then").url(url)
 
 
-def query(expression, legend="", instant=False, exemplars=False, heat=False):
+def query(expression, legend="", instant=False, exemplars=False, form=None):
     one = prometheus.Dataquery().expr(expression).editor_mode(QueryEditorMode.CODE)
     one = one.instant() if instant else one.range()
     one.legend_format(legend or "__auto").datasource(source("prometheus")).exemplar(exemplars)
-    if heat or instant:
-        one.format(PromQueryFormat.HEATMAP if heat else PromQueryFormat.TABLE)
+    if form:
+        one.format(form)
     return one
 
 
@@ -117,9 +117,13 @@ def limits(levels):
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def fine(title, expression, unit="short", levels=(), about="", empty=None, width=4, decimals=None):
+def fine(title, expression, unit="short", levels=(), about="", empty=None, decimals=None, height=4):
     """One number of the first row, whose colour says whether it is fine."""
-    panel = begun(stat.Panel(), title, about, width, 4, empty).unit(unit)
+    if len(title) > 20:
+        raise ValueError(f"{title!r} would be cut: at most 20 letters")
+    if unit == "short" and decimals == 0:
+        unit = "locale"  # 3,012 and not 3 K
+    panel = begun(stat.Panel(), title, about, 4, height, empty).unit(unit)
     panel.thresholds(limits(list(levels))).graph_mode(words.BigValueGraphMode.AREA)
     panel.color_mode(words.BigValueColorMode.VALUE if levels else words.BigValueColorMode.NONE)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -148,6 +152,7 @@ def graph(title, *queries, unit="short", about="", empty=None, width=8, stacked=
     panel.legend(
         common.VizLegendOptions().display_mode(words.LegendDisplayMode.TABLE)
         .placement(words.LegendPlacement.BOTTOM).show_legend(True).calcs(["mean", "max"])
+        .sort_by("Max").sort_desc(True)
     )
     panel.tooltip(
         common.VizTooltipOptions().mode(words.TooltipDisplayMode.MULTI)
@@ -181,17 +186,19 @@ def heat(title, expression, about="", width=8, empty=None):
     panel.rows_frame(heatmap.RowsHeatmapOptions().layout(words.HeatmapCellLayout.LE))
     panel.show_legend().mode(words.TooltipDisplayMode.SINGLE).show_color_scale(True)
     panel.show_y_histogram().cell_gap(1).exemplars_color("rgba(255,0,255,0.7)")
-    return with_queries(panel, [query(expression, "{{le}}", exemplars=True, heat=True)])
+    return with_queries(panel, [query(expression, "{{le}}", exemplars=True, form=PromQueryFormat.HEATMAP)])
 
 
 def bars(title, *queries, unit="short", about="", empty=None, width=8, levels=()):
-    """What there is now, each as a bar; queries as those of `graph`."""
+    """What there is now, each as a bar, the longest on top; queries as those of
+    `graph`."""
     panel = begun(bargauge.Panel(), title, about, width, 8, empty).unit(unit).min(0)
     panel.orientation(words.VizOrientation.HORIZONTAL)
     panel.display_mode(words.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     panel.thresholds(limits(list(levels) or [(None, CALM)]))
-    return with_queries(panel, [query(text, legend) for text, legend in queries])
+    made = [query(f"sort_desc({text})", legend, instant=True) for text, legend in queries]
+    return with_queries(panel, made)
 
 
 @dataclasses.dataclass
@@ -209,7 +216,9 @@ def worst(title, key, columns, about="", empty=None, width=WIDTH, height=10, lin
     """A table with a line for each value of the labels in `key`, the worst by
     the first column on top."""
     panel = begun(table.Panel(), title, about, width, height, empty)
-    queries = [query(column.expression, instant=True) for column in columns]
+    queries = [
+        query(column.expression, instant=True, form=PromQueryFormat.TABLE) for column in columns
+    ]
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     names = {f"Value #{letter}": column.title for letter, column in zip("ABCDEFGHIJKL", columns)}
     if len(columns) == 1:

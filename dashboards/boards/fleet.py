@@ -36,12 +36,12 @@ BOARD = Board(
             alerts(everywhere=True),
             fine("Nodes", f"count(up{{{MATCH}}})", decimals=0),
             fine("Nodes down", f"count(up{{{MATCH}}} == 0) or vector(0)", levels=[(1, BAD)], decimals=0),
-            fine("Worst wait for a CPU", f"max({RUNQUEUE})", unit="s", levels=[(0.01, WARN), (0.1, BAD)],
+            fine("Worst CPU wait", f"max({RUNQUEUE})", unit="s", levels=[(0.01, WARN), (0.1, BAD)],
                  about="p99 of the worst node."),
             fine("Worst device", f"max({DEVICE})", unit="s", levels=[(0.1, WARN), (0.5, BAD)],
                  about="p99 of the slowest device of all nodes."),
-            fine("Nodes with absent signals", f"count(count by (node) ({ABSENT})) or vector(0)", decimals=0,
-                 levels=[(1, WARN)]),
+            fine("Lacking signals", f"count(count by (node) ({ABSENT})) or vector(0)", decimals=0,
+                 levels=[(1, WARN)], about="Nodes that do not serve all that is asked for."),
         ]),
         Row("The worst nodes", [
             worst("Alerts that fire", ("node", "alertname", "severity"), [
@@ -59,7 +59,7 @@ BOARD = Board(
                        f'{{{MATCH}, state!="ONLINE"}}) > 0)', decimals=0),
             ], width=8, height=7, empty="All pools are online.", link="kldtrace-zfs"),
             worst("Nodes that are down", ("node", "instance"), [
-                Column("Up", f"topk(25, up{{{MATCH}}} == 0)", decimals=0),
+                Column("Up", f"topk(25, max by (node, instance) (up{{{MATCH}}}) == 0)", decimals=0),
             ], width=8, height=7, empty="All nodes answer."),
             worst("Absent signals", ("node",), [
                 Column("Signals", NODES.format(f"count by (node) ({ABSENT})"), decimals=0),

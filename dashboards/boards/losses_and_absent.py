@@ -29,12 +29,12 @@ BOARD = Board(
                  levels=[(1, BAD)], decimals=0),
             fine("Lost on the way out", or_zero(gained("kldtrace_push_lost_total")), levels=[(1, BAD)],
                  decimals=0),
-            fine("First certificate expires in", f"min({LEFT})", unit="s", empty=NO_TLS,
+            fine("Certificate is left", f"min({LEFT})", unit="s", empty=NO_TLS, about="Of the first to expire.",
                  levels=[(None, BAD), (21600, WARN), (43200, GOOD)]),
         ]),
         Row("What is absent", [
             worst("Signals that this kernel does not serve", ("node", "signal"), [
-                Column("Served", f"{series(SIGNAL)} == 0", decimals=0),
+                Column("Served", f"max by (node, signal) ({series(SIGNAL)}) == 0", decimals=0),
             ], width=12, height=8, empty="All signals are served.", about="0: absent."),
             graph("Signals", (f"sum({series(SIGNAL)})", "served"),
                   (f"count({series(SIGNAL)})", "asked for"), width=12),

@@ -49,9 +49,9 @@ BOARD = Board(
         ]),
         Row("What goes wrong", [
             graph("Segments sent again", (of_units(rate(AGAIN, by=("unit", "kind"))), "{{unit}} {{kind}}"),
-                  unit="pps", empty=QUIET),
+                  unit="ops", empty=QUIET),
             graph("Sent again, by interface", (top(named(rate(AGAIN, by=("interface", "family")), "interface")),
-                                               "{{interface}} {{family}}"), unit="pps", empty=QUIET),
+                                               "{{interface}} {{family}}"), unit="ops", empty=QUIET),
             graph("Resets", (of_units(rate("kldtrace_tcp_resets_sent_total", by=("unit",))), "{{unit}} sent"),
                   (of_units(rate("kldtrace_tcp_resets_received_total", by=("unit",))), "{{unit}} received"),
                   unit="ops", empty=QUIET, about="Resets without a socket have no unit."),

@@ -61,7 +61,7 @@ BOARD = Board(
                   "Those that never left the CPU are in none."),
             graph("p99 of each stage", (quantile(0.99, STAGE, by=("stage",)), "{{stage}}"), unit="s"),
             fine("From memory", share(rate("kldtrace_zfs_ops_from_memory_total"), happened(OP)),
-                 unit="percentunit", about="Operations that never left the CPU."),
+                 unit="percentunit", about="Operations that never left the CPU.", height=8),
             graph("Commits of the intent log, p99",
                   (top(named(quantile(0.99, STAGE, 'stage="zil_commit"', by=("dataset",)), "dataset")),
                    "{{dataset}}"), unit="s", empty="Nobody asked for synchronous writes."),

@@ -17,9 +17,16 @@ const page = mkdtempSync(join(tmpdir(), 'kldtrace-pictures-'));
 try {
   await build({
     entryPoints: ['render.jsx'], bundle: true, outfile: join(page, 'render.js'), jsx: 'automatic',
+    // Their ES modules would take a CommonJS module as its own default.
+    alias: {
+      '@grafana/data': './node_modules/@grafana/data/dist/cjs/index.cjs',
+      '@grafana/ui': './node_modules/@grafana/ui/dist/cjs/index.cjs',
+    },
     define: { 'process.env.NODE_ENV': '"production"', global: 'window' }, logLevel: 'error', minify: true,
-    loader: { '.svg': 'dataurl', '.ttf': 'dataurl', '.woff2': 'dataurl' },
+    loader: { '.svg': 'dataurl', '.woff': 'dataurl', '.ttf': 'dataurl', '.woff2': 'dataurl' },
   });
+  // Inside the page, as an error in another file has no words.
+  const code = readFileSync(join(page, 'render.js'), 'utf8').replaceAll('</script', '<\\/script');
   for (const name of readdirSync(dashboards).filter((one) => one.endsWith('.json'))) {
     const model = JSON.parse(readFileSync(join(dashboards, name)));
     const ends = model.panels.map((one) => one.gridPos.y + one.gridPos.h).filter((end) => end <= DEEPEST);
@@ -29,7 +36,7 @@ try {
     if (own.length === 0) continue;
     const script = JSON.stringify(input).replaceAll('<', '\\u003c');
     writeFileSync(join(page, 'page.html'),
-      `<!doctype html><meta charset="utf-8"><style>*{animation:none!important;transition:none!important}body{position:relative}svg.uplot,.uplot{position:relative}</style><div id="root"></div><script>window.INPUT=${script}</script><script src="render.js"></script>`);
+      `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="render.css"><style>*{box-sizing:border-box}body{position:relative}</style><div id="root"></div><script>window.INPUT=${script}</script><script>${code}</script>`);
     const picture = join(pictures, name.replace('kldtrace-', 'dashboard-').replace('.json', '.png'));
     const common = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync', '--hide-scrollbars', `--user-data-dir=${join(page, 'profile')}`,

@@ -11,6 +11,9 @@ import {
   standardFieldConfigEditorRegistry, standardTransformers, standardTransformersRegistry,
   ThemeContext, toDataFrame, transformDataFrame, escapeRegex,
 } from '@grafana/data';
+import 'uplot/dist/uPlot.min.css';
+import '@fontsource/inter/latin-400.css';
+import '@fontsource/inter/latin-500.css';
 import { BarGauge, BigValue, PanelChrome, PanelContextProvider, Table, TimeSeries } from '@grafana/ui';
 import { escapeRegex as ours } from './interpolate.mjs';
 
@@ -55,8 +58,8 @@ const named = (legend, labels) => legend.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, nam
 
 /** Frames of one answer, as Grafana's data source makes them. */
 function frames(target, answer) {
-  const { resultType, result } = answer.data;
-  if (resultType === 'vector' || target.format === 'table') {
+  const { result } = answer.data;
+  if (target.format === 'table') {
     const names = [...new Set(result.flatMap((one) => Object.keys(one.metric)))].filter((n) => n !== '__name__');
     return [toDataFrame({ refId: target.refId, fields: [
       { name: 'Time', type: FieldType.time, values: result.map((one) => one.value[0] * 1000) },
@@ -64,10 +67,12 @@ function frames(target, answer) {
       { name: `Value #${target.refId}`, type: FieldType.number, values: result.map((one) => Number(one.value[1])) },
     ] })];
   }
+  // An instant is a range of one point.
+  const points = (one) => one.values ?? [one.value];
   return result.map((one) => toDataFrame({ refId: target.refId, fields: [
-    { name: 'Time', type: FieldType.time, values: one.values.map(([time]) => time * 1000) },
+    { name: 'Time', type: FieldType.time, values: points(one).map(([time]) => time * 1000) },
     { name: 'Value', type: FieldType.number, labels: one.metric,
-      values: one.values.map(([, value]) => Number(value)),
+      values: points(one).map(([, value]) => Number(value)),
       config: target.legendFormat && target.legendFormat !== '__auto'
         ? { displayNameFromDS: named(target.legendFormat, one.metric) } : {} },
   ] }));
@@ -100,7 +105,9 @@ async function data(panel) {
 
 function range(series) {
   const times = series.flatMap((frame) => frame.fields.filter((f) => f.type === FieldType.time).flatMap((f) => f.values));
-  const from = dateTime(Math.min(...times)), to = dateTime(Math.max(...times));
+  // A little more to the right, so that no time is cut where it ends.
+  const first = Math.min(...times), last = Math.max(...times);
+  const from = dateTime(first), to = dateTime(last + (last - first) / 12);
   return { from, to, raw: { from, to } };
 }
 
@@ -183,6 +190,8 @@ function Inside({ panel, series, width, height }) {
 }
 
 async function main() {
+  // Texts are measured before they are drawn.
+  await Promise.all([400, 500].map((weight) => document.fonts.load(`${weight} 12px Inter`)));
   const drawn = [];
   const panels = model.panels.filter((one) => one.gridPos.y < bottom);
   for (const panel of panels) {
@@ -205,5 +214,5 @@ async function main() {
     <ThemeContext.Provider value={theme}><PanelContextProvider value={context}>{drawn}</PanelContextProvider></ThemeContext.Provider>);
   setTimeout(() => { document.title = problems.length > 0 ? problems.join('; ') : 'drawn'; }, 1500);
 }
-window.onerror = (message) => { problems.push(message); };
+window.onerror = (message, file, line, column, error) => { problems.push(error?.stack ?? message); };
 main().catch((error) => { document.title = `failed: ${error.stack}`; });

@@ -9,6 +9,7 @@ mod dashboards;
 mod fuzz;
 mod http;
 mod interrupt;
+mod pictures;
 mod run;
 mod setup;
 mod sh;
@@ -41,6 +42,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Make the JSON of the dashboards, and read it as Grafana would.
     Dashboards,
+    /// Draw the dashboards for the book, in Chromium.
+    Pictures,
     /// Measure kldtrace and its peers in turn on the same loads.
     Bench(bench::Args),
     /// One of the loads that `bench` measures under.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Dashboards => dashboards::main(),
+        Command::Pictures => pictures::main(),
         Command::Bench(args) => bench::main(&args),
         Command::BenchLoad(args) => bench_load::main(&args),
     };
