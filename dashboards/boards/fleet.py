@@ -41,7 +41,7 @@ BOARD = Board(
             fine("Worst device", f"max({DEVICE})", unit="s", levels=[(0.1, WARN), (0.5, BAD)],
                  about="p99 of the slowest device of all nodes."),
             fine("Lacking signals", f"count(count by (node) ({ABSENT})) or vector(0)", decimals=0,
-                 levels=[(1, WARN)], about="Nodes that do not serve all that is asked for."),
+                 levels=[(1, WARN)], about="Nodes that do not serve all that is asked for.", instant=True),
         ]),
         Row("The worst nodes", [
             worst("Alerts that fire", ("node", "alertname", "severity"), [
