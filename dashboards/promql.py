@@ -46,6 +46,8 @@ def chosen(*variables):
 def series(metric, *matchers, suffix=""):
     """A selector of a metric of the catalogue. Each of its labels that people
     can choose is matched."""
+    if metric not in LABELS:
+        raise ValueError(f"{metric} is not in the catalogue")
     variables = [name for name in VARIABLES if name == "node" or name in LABELS[metric]]
     inside = [MATCH, *chosen(*variables), *matchers]
     return f"{metric}{suffix}{{{', '.join(inside)}}}"

@@ -28,7 +28,7 @@ COLOURS = {
            "discard": "gray"},
     "stage": {"cpu": "green", "runqueue": "yellow", "arc_miss": "blue", "zil_commit": "purple",
               "throttle": "red", "txg_wait": "orange", "other_wait": "gray"},
-    "verdict": {"pass": "green", "drop": "red"},
+    "verdict": {"pass": "green", "drop": "red", "would_drop": "orange", "limited": "purple"},
 }
 COLOURS["type"] = COLOURS["op"]
 SOURCES = {"prometheus": "Prometheus", "loki": "Loki", "tempo": "Tempo"}
@@ -42,7 +42,7 @@ ALL = "(?s:.*)"
 # Which metric's values of a label are offered.
 OFFERED_BY = {
     "node": "up",
-    "plane": "kldtrace_wireguard_packets_total",
+    "plane": "kldtrace_plane_enforcing|kldtrace_wireguard_packets_total",
     "pool": "kldtrace_zfs_pool_state",
     "dataset": "kldtrace_zfs_op_bytes_total",
     "unit": "kldtrace_sched_context_switches_total",
@@ -121,8 +121,9 @@ def fine(title, expression, unit="short", levels=(), about="", empty=None, decim
          instant=False):
     """One number of the first row, whose colour says whether it is fine. With
     `instant`, without the line below it: for what is dear with 500 nodes."""
-    if len(title) > 20:
-        raise ValueError(f"{title!r} would be cut: at most 20 letters")
+    room = 17 if about else 19  # the mark of the description takes some
+    if len(title) > room:
+        raise ValueError(f"{title!r} would be cut: at most {room} letters")
     if unit == "short" and decimals == 0:
         unit = "locale"  # 3,012 and not 3 K
     panel = begun(stat.Panel(), title, about, 4, height, empty).unit(unit)
@@ -221,6 +222,7 @@ def worst(title, key, columns, about="", empty=None, width=WIDTH, height=10, lin
     queries = [
         query(column.expression, instant=True, form=PromQueryFormat.TABLE) for column in columns
     ]
+    panel.min_width(60)
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     names = {f"Value #{letter}": column.title for letter, column in zip("ABCDEFGHIJKL", columns)}
     if len(columns) == 1:
@@ -276,6 +278,8 @@ def variable(name, before):
     metric = OFFERED_BY[name]
     known = ("node", *LABELS.get(metric, ()))
     matchers = [MATCH, *chosen(*(one for one in before if one in known))]
+    if "|" in metric:
+        metric, matchers = "", [f'__name__=~"{metric}"', *matchers]
     one = (
         dashboard.QueryVariable(name).label(name.capitalize()).datasource(source("prometheus"))
         .query({"query": f"label_values({metric}{{{', '.join(matchers)}}}, {name})", "refId": name})

@@ -25,11 +25,11 @@ BOARD = Board(
                  decimals=0, about="kldtrace doctor says why."),
             fine("Lost", or_zero(gained(LOSSES)), levels=[(1, WARN), (1000, BAD)], decimals=0,
                  about="Measurements and attributions, in the time shown."),
-            fine("Collectors that hang", f'count({series("kldtrace_collector_answers")} == 0) or vector(0)',
+            fine("Hanging collectors", f'count({series("kldtrace_collector_answers")} == 0) or vector(0)',
                  levels=[(1, BAD)], decimals=0),
             fine("Lost on the way out", or_zero(gained("kldtrace_push_lost_total")), levels=[(1, BAD)],
                  decimals=0),
-            fine("Certificate is left", f"min({LEFT})", unit="s", empty=NO_TLS, about="Of the first to expire.",
+            fine("Certificate left", f"min({LEFT})", unit="s", empty=NO_TLS, about="Of the first to expire.",
                  levels=[(None, BAD), (21600, WARN), (43200, GOOD)]),
         ]),
         Row("What is absent", [

@@ -25,7 +25,7 @@ BOARD = Board(
                  about="Daemon and programs, over ten minutes. 100 % is one CPU."),
             fine("CPU of the daemon", rate(CPU), unit="percentunit", decimals=2),
             fine("CPU of programs", sampled(RUN), unit="percentunit", decimals=2, about=WATCH),
-            fine("Memory of the daemon", gauge(MEMORY), unit="bytes", levels=[(256e6, WARN), (1e9, BAD)]),
+            fine("Daemon's memory", gauge(MEMORY), unit="bytes", levels=[(256e6, WARN), (1e9, BAD)]),
             fine("Memory of the maps", gauge(MAPS), unit="bytes"),
         ]),
         Row("Programs in the kernel", [

@@ -31,7 +31,7 @@ BOARD = Board(
             fine("p99 of connects", quantile(0.99, CONNECT), unit="s", levels=[(0.25, WARN), (1, BAD)],
                  empty=QUIET),
             fine("Failed connects", or_zero(rate(FAILED)), unit="ops", levels=[(0.1, WARN), (10, BAD)]),
-            fine("Accept queues full", or_zero(rate(OVERFLOWS)), unit="ops",
+            fine("Accept overflows", or_zero(rate(OVERFLOWS)), unit="ops",
                  levels=[(0.001, WARN), (1, BAD)], about="Of the whole node, whatever unit is chosen."),
             fine("Resets received", or_zero(rate("kldtrace_tcp_resets_received_total")), unit="ops",
                  levels=[(1, WARN), (50, BAD)]),

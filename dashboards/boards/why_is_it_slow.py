@@ -26,7 +26,7 @@ BOARD = Board(
                  about="Tasks at once, on average."),
             fine("p99 wait for a CPU", quantile(0.99, RUNQUEUE), unit="s",
                  levels=[(0.01, WARN), (0.1, BAD)]),
-            fine("Stuck in the kernel", or_zero(spent(OFF, 'reason="uninterruptible"')), decimals=2,
+            fine("Stuck in kernel", or_zero(spent(OFF, 'reason="uninterruptible"')), decimals=2,
                  levels=[(1, WARN), (4, BAD)],
                  about="Tasks in uninterruptible sleep: mostly waiting for storage."),
             fine("Retransmits", or_zero(rate(RETRANSMITS)), unit="ops", levels=[(1, WARN), (100, BAD)],

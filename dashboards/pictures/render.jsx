@@ -36,7 +36,7 @@ const STANDARD = ['unit', 'decimals', 'min', 'max', 'color', 'thresholds', 'mapp
 const CUSTOM = [
   'axisPlacement', 'axisGridShow', 'barAlignment', 'drawStyle', 'fillOpacity', 'gradientMode', 'lineInterpolation',
   'lineWidth', 'pointSize', 'scaleDistribution', 'showPoints', 'spanNulls', 'stacking', 'cellOptions', 'align',
-  'axisBorderShow', 'hideFrom', 'thresholdsStyle', 'inspect',
+  'axisBorderShow', 'minWidth', 'width', 'hideFrom', 'thresholdsStyle', 'inspect',
 ];
 standardEditorsRegistry.setInit(() => []);
 standardFieldConfigEditorRegistry.setInit(() => STANDARD.map((id) => property(id, false)));

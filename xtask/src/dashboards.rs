@@ -25,6 +25,7 @@ const DONE: &str = ".done";
 /// Runs the subcommand.
 pub fn main() -> Result<ExitCode> {
     let tools = Tools::install()?;
+    tools.test()?;
     tools.generate(&[])?;
     tools.read()?;
     Ok(ExitCode::SUCCESS)
@@ -71,6 +72,18 @@ impl Tools {
                 .env("PYTHONPATH", &self.python),
         )
         .context("dashboards/json/ comes from dashboards/boards/: run `cargo xtask dashboards`")
+    }
+
+    /// Runs the tests of what dashboards are written with.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub fn test(&self) -> Result<()> {
+        sh::run(
+            sh::command("/usr/bin/python3")
+                .args(["-B", "dashboards/test_boards.py", "--quiet"])
+                .env("PYTHONPATH", &self.python),
+        )
     }
 
     /// Parses all queries, and holds all dashboards against Grafana's types.

@@ -36,8 +36,9 @@ const CLOSED: &[(&str, &[&str])] = &[
     ("sync", &["sync", "async"]),
     ("content", &["data", "metadata"]),
     ("access", &["demand", "prefetch"]),
-    ("verdict", &["pass", "drop"]),
-    ("mode", &["audit", "enforce"]),
+    ("verdict", &["pass", "drop", "would_drop", "limited"]),
+    ("mode", &["native", "generic"]),
+    ("age", &["recent", "older"]),
 ];
 
 /// Serves `/metrics` to every request until the test program ends.

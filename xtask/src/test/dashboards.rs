@@ -8,6 +8,7 @@ use crate::dashboards::Tools;
 pub fn run(report: &mut Report) {
     match Tools::install() {
         Ok(tools) => {
+            report.check("what dashboards are written with", || tools.test());
             report.check("dashboards are as their source says", || {
                 tools.generate(&["--check"])
             });
