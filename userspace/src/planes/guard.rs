@@ -20,6 +20,8 @@ use super::{
 /// The deadline is looked at so often, as it is moved once and the machine may
 /// have slept.
 const TURN: Duration = Duration::from_millis(500);
+/// What fails is tried so often again, each after [`TURN`].
+const TRIES: u32 = 600;
 /// How long whoever changes something is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -52,22 +54,38 @@ pub fn start(arguments: &[&std::ffi::OsStr]) -> anyhow::Result<()> {
 /// and takes it back then. Says whether it did.
 ///
 /// # Errors
-/// When it cannot be taken back. It was tried for a minute.
+/// When it cannot be taken back. It was tried many times.
 pub fn guard(roots: &Roots, generation: u32) -> anyhow::Result<bool> {
+    let mut tries = TRIES;
     loop {
-        let state = State::load(roots)?;
-        let Some(applied) = unconfirmed(&state, generation) else {
-            return Ok(false);
-        };
-        let left = match &applied.confirm {
-            Some(confirm) => confirm.deadline.left()?,
-            None => return Ok(false),
-        };
-        if left.is_zero() {
-            break;
+        match turn(roots, generation) {
+            Ok(Some(taken_back)) => return Ok(taken_back),
+            Ok(None) => {}
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => {
+                tries -= 1;
+                thread::sleep(TURN);
+            }
         }
-        thread::sleep(left.min(TURN));
     }
+}
+
+/// Waits a little, or takes the policy back; `None`: there is time left.
+fn turn(roots: &Roots, generation: u32) -> anyhow::Result<Option<bool>> {
+    let state = State::load(roots)?;
+    let applied = unconfirmed(&state, generation);
+    let Some(confirm) = applied.and_then(|applied| applied.confirm.as_ref()) else {
+        return Ok(Some(false));
+    };
+    let left = confirm.deadline.left()?;
+    if left.is_zero() {
+        return take_back(roots, generation).map(Some);
+    }
+    thread::sleep(left.min(TURN));
+    Ok(None)
+}
+
+fn take_back(roots: &Roots, generation: u32) -> anyhow::Result<bool> {
     let lock = Lock::wait(roots, PATIENCE)?;
     // Somebody may have been faster.
     if unconfirmed(&State::load(roots)?, generation).is_none() {
