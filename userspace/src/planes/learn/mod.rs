@@ -163,24 +163,16 @@ impl<'a> Learner<'a> {
         let way = Way::of(self.policy, plane, facts).ok_or(Left::Elsewhere)?;
         let service = Service::of(way, facts).ok_or(Left::NotIp)?;
         let known = self.sources.get(&service).copied().unwrap_or(0);
-        let exact = known < ADDRESSES;
-        let source = Source::of(self.policy, way.from, facts, exact);
-        let group = Group {
+        let from = |exact| Group {
             service: service.clone(),
-            source,
+            source: Source::of(self.policy, way.from, facts, exact),
         };
-        let room = self.groups.len() < MOST && known < SOURCES;
-        let alone = Group {
-            service: service.clone(),
-            source: Source::of(self.policy, way.from, facts, true),
-        };
-        let group = if self.groups.contains_key(&alone) {
-            alone
-        } else {
-            group
-        };
+        let mut group = from(true);
+        if !self.groups.contains_key(&group) && known >= ADDRESSES {
+            group = from(false);
+        }
         if !self.groups.contains_key(&group) {
-            if !room {
+            if self.groups.len() >= MOST || known >= SOURCES {
                 return Err(Left::NoRoom);
             }
             self.sources.insert(service, known + 1);
