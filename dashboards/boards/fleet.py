@@ -51,10 +51,10 @@ BOARD = Board(
             worst("Alerts that fire", ("node", "alertname", "severity"), [
                 Column("Alerts", f"topk(50, count by (node, alertname, severity) ({FIRING}))", decimals=0),
             ], width=12, empty="No alert fires.", link=LINK),
-            worst("The slowest in the scheduler", ("node",), [
+            worst("Longest CPU waits", ("node",), [
                 Column("p99 wait", NODES.format(worst_of(RUNQUEUE)), "s", ((0.01, WARN), (0.1, BAD))),
             ], width=5, link=LINK),
-            worst("The slowest devices", ("node", "device"), [
+            worst("Slowest devices", ("node", "device"), [
                 Column("p99", NODES.format(f"max by (node, device) ({DEVICE})"), "s",
                        ((0.1, WARN), (0.5, BAD))),
             ], width=7, link=LINK),
