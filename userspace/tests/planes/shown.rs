@@ -28,6 +28,17 @@ use super::{
     pair::{Pair, sh},
 };
 
+const PACKETS: &str = "kldtrace_plane_packets";
+const BYTES: &str = "kldtrace_plane_bytes";
+const RULE_PACKETS: &str = "kldtrace_plane_rule_packets";
+const ATTACHED: &str = "kldtrace_plane_attached";
+const ENFORCING: &str = "kldtrace_plane_enforcing";
+const GENERATION: &str = "kldtrace_plane_generation";
+const APPLIED: &str = "kldtrace_plane_applied_timestamp_seconds";
+const FLOWS: &str = "kldtrace_plane_flows";
+const FLOW_CAPACITY: &str = "kldtrace_plane_flow_capacity";
+const UNTOLD: &str = "kldtrace_plane_untold_packets";
+
 const POLICY: &str = r#"
 [[plane]]
 name = "p"
@@ -157,15 +168,18 @@ fn signals() -> impl Iterator<Item = &'static Signal> {
     catalogue::signals().filter(|signal| signal.subject == Subject::Planes)
 }
 
-/// Series by name and the values of their labels.
+/// A series by the name of its family and the values of its labels.
+fn key(metric: &str, labels: &str) -> String {
+    format!("{metric} {labels}")
+}
+
 fn flat(family: &Family) -> Vec<(String, u64)> {
     let series = family.series.iter().map(|series| {
         let labels: Vec<_> = series.labels.iter().map(|(_, value)| &**value).collect();
         let Value::Integer(number) = series.value else {
             panic!("{series:?}");
         };
-        let name = family.name.trim_start_matches("kldtrace_plane_");
-        (format!("{name} {}", labels.join(" ")), number)
+        (key(&family.name, &labels.join(" ")), number)
     });
     series.collect()
 }
@@ -196,34 +210,36 @@ fn each_packet_is_counted_once_and_its_event_names_it() {
     node.send("10.99.0.2:4002", 7002, 5);
     node.send("10.99.0.2:4003", 7003, 2);
     node.send("10.98.0.2:4004", 7001, 3);
-    let read = node.read_until(&mut planes, "packets p drop cross", 3);
+    let read = node.read_until(&mut planes, &key(PACKETS, "p drop cross"), 3);
     let grown = |name: &str| read[name] - before.get(name).copied().unwrap_or(0);
-    for (name, count) in [
-        ("packets p pass rule", 7),
-        ("packets p drop default", 5),
-        ("packets p drop rule", 2),
-        ("packets p drop cross", 3),
-        ("packets p would_drop default", 0),
-        ("packets p pass established", 0),
-        ("bytes p drop", 1000),
-        ("rule_packets p allowed pass", 7),
-        ("rule_packets p refused drop", 2),
-        ("rule_packets p (default) drop", 5),
+    for (metric, labels, count) in [
+        (PACKETS, "p pass rule", 7),
+        (PACKETS, "p drop default", 5),
+        (PACKETS, "p drop rule", 2),
+        (PACKETS, "p drop cross", 3),
+        (PACKETS, "p would_drop default", 0),
+        (PACKETS, "p pass established", 0),
+        (BYTES, "p drop", 1000),
+        (RULE_PACKETS, "p allowed pass", 7),
+        (RULE_PACKETS, "p refused drop", 2),
+        (RULE_PACKETS, "p (default) drop", 5),
     ] {
-        assert_eq!(grown(name), count, "{name}: {read:#?}");
+        let name = key(metric, labels);
+        assert_eq!(grown(&name), count, "{name}: {read:#?}");
     }
-    for (name, number) in [
-        ("attached p node native", 1),
-        ("enforcing p", 1),
-        ("enforcing other", 0),
-        ("generation ", 1),
-        ("flow_capacity ipv4", 131_072),
-        ("untold_packets ", 0),
+    for (metric, labels, number) in [
+        (ATTACHED, "p node native", 1),
+        (ENFORCING, "p", 1),
+        (ENFORCING, "other", 0),
+        (GENERATION, "", 1),
+        (FLOW_CAPACITY, "ipv4", 131_072),
+        (UNTOLD, "", 0),
     ] {
-        assert_eq!(read[name], number, "{name}");
+        let name = key(metric, labels);
+        assert_eq!(read[&name], number, "{name}");
     }
     let applied = State::load(&node.roots).unwrap().current.unwrap().by.at;
-    assert_eq!(read["applied_timestamp_seconds "], applied);
+    assert_eq!(read[&key(APPLIED, "")], applied);
 
     let events = node.drain(&mut planes);
     let told: Vec<_> = events
@@ -251,10 +267,20 @@ fn each_packet_is_counted_once_and_its_event_names_it() {
         events[0].message,
         "udp 10.99.0.2:4002 > 10.99.0.1:7002 dropped on node (p) by (default): default"
     );
+    // What leaves makes a flow, once.
+    let flows = key(FLOWS, "ipv4 recent");
+    let known = before[&flows];
+    Pair::within(&node.pair.node, || {
+        for port in [9001, 9002, 9003, 9001] {
+            let socket = UdpSocket::bind(("10.99.0.1", port)).unwrap();
+            socket.send_to(&[7; 72], ("10.99.0.2", 9)).unwrap();
+        }
+    });
+    node.read_until(&mut planes, &flows, known + 3);
     // An interface that another takes the programs off is open.
     let pins = node.roots.pins.join("links");
     assert!(sh(&format!("rm {}/*-in", pins.display())));
-    node.read_until(&mut planes, "attached p node none", 0);
+    node.read_until(&mut planes, &key(ATTACHED, "p node none"), 0);
 }
 
 #[test]
@@ -265,12 +291,12 @@ fn what_is_not_told_is_counted_and_one_alone_listens() {
     let (mut first, mut second) = (node.planes(), node.planes());
     assert!(node.drain(&mut first).is_empty());
     node.send("10.99.0.2:4001", 7002, FLOOD as usize);
-    let read = node.read_until(&mut first, "packets p drop default", FLOOD);
+    let read = node.read_until(&mut first, &key(PACKETS, "p drop default"), FLOOD);
     assert!(node.drain(&mut second).is_empty(), "another listens");
     let events = node.drain(&mut first);
     let told = events.len() as u64;
     assert!(told >= TOLD_PER_SECOND, "{told}");
-    assert_eq!(told + read["untold_packets "], FLOOD);
+    assert_eq!(told + read[&key(UNTOLD, "")], FLOOD);
     let Some((_, Field::Float(sampled))) = events[0].fields.last() else {
         panic!("{events:?}");
     };
@@ -303,7 +329,7 @@ fn what_audit_saw_passes_once_it_is_learned() {
     node.send("10.99.0.2:4001", 7002, 5);
     node.send("10.98.0.2:4004", 7001, 3);
     node.send("10.99.0.2:4003", 7003, 2);
-    node.read_until(&mut planes, "packets p would_drop rule", 2);
+    node.read_until(&mut planes, &key(PACKETS, "p would_drop rule"), 2);
     let events = node.drain(&mut planes);
     let text = POLICY.replace("MODE", "audit");
     let file = node.path().join("planes.toml");
@@ -328,11 +354,14 @@ fn what_audit_saw_passes_once_it_is_learned() {
     node.send("10.99.0.2:4001", 7002, 5);
     node.send("10.98.0.2:4004", 7001, 3);
     node.send("10.99.0.2:4003", 7003, 2);
-    let read = node.read_until(&mut planes, "packets p drop rule", 2);
-    assert_eq!(read["rule_packets p learned-udp-7002 pass"], 5);
-    assert_eq!(read["rule_packets p other > p: learned-udp-7001 pass"], 3);
+    let read = node.read_until(&mut planes, &key(PACKETS, "p drop rule"), 2);
+    assert_eq!(read[&key(RULE_PACKETS, "p learned-udp-7002 pass")], 5);
     assert_eq!(
-        read["packets p drop cross"] + read["packets p drop default"],
+        read[&key(RULE_PACKETS, "p other > p: learned-udp-7001 pass")],
+        3
+    );
+    assert_eq!(
+        read[&key(PACKETS, "p drop cross")] + read[&key(PACKETS, "p drop default")],
         0
     );
 }
