@@ -7,6 +7,7 @@ mod injected;
 mod minutes;
 mod named;
 mod net;
+mod planes;
 mod probes;
 mod refused;
 mod removal;
