@@ -256,6 +256,23 @@ pub struct Signal {
     pub numbers: Numbers,
 }
 
+/// What rows that are read have in common until they say otherwise.
+const READ: Signal = Signal {
+    name: "",
+    subject: Subject::Own,
+    metric: "",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    help: "",
+    labels: &[],
+    hooks: &[],
+    fields: &[],
+    switch: None,
+    cost: Cost::Read,
+    source: "",
+    numbers: Numbers::Facts(|_, _| {}),
+};
+
 /// Every signal, by subject.
 pub fn signals() -> impl Iterator<Item = &'static Signal> {
     [

@@ -2,24 +2,14 @@
 
 use kldtrace_exporters::model::{Kind, Unit};
 
-use super::{Cost, Numbers, Signal, Subject};
+use super::{Numbers, READ, Signal, Subject};
 use crate::signals::planes::Verdict;
 
 /// What the rows have in common.
 const ROW: Signal = Signal {
-    name: "",
     subject: Subject::Planes,
-    metric: "",
-    kind: Kind::Counter,
-    unit: Unit::None,
-    help: "",
-    labels: &[],
-    hooks: &[],
-    fields: &[],
-    switch: None,
-    cost: Cost::Read,
     source: "probes/abi/src/plane/count.rs",
-    numbers: Numbers::Planes(|_, _| {}),
+    ..READ
 };
 
 /// The rows, in the order in which they are shown.

@@ -3,7 +3,7 @@
 use kldtrace_abi::zfs::Op;
 use kldtrace_exporters::model::{Kind, Unit};
 
-use super::{Attach, Cost, Hook, Numbers, Signal, Subject};
+use super::{Attach, Cost, Hook, Numbers, READ, Signal, Subject};
 
 /// A program at the entry of a function.
 pub(super) const fn enter(program: &'static str, function: &'static str) -> Hook {
@@ -116,19 +116,8 @@ pub(super) fn usual_groups(signal: &str) -> &'static [&'static str] {
 
 /// What all rows have in common until they say otherwise.
 pub(super) const ROW: Signal = Signal {
-    name: "",
     subject: Subject::Zfs,
-    metric: "",
-    kind: Kind::Counter,
-    unit: Unit::None,
-    help: "",
-    labels: &[],
-    hooks: &[],
-    fields: &[],
-    switch: None,
-    cost: Cost::Read,
-    source: "",
-    numbers: Numbers::Facts(|_, _| {}),
+    ..READ
 };
 
 /// The rows, in the order in which they are shown.
