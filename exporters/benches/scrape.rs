@@ -16,7 +16,7 @@ use std::{
 
 use kldtrace_exporters::{
     model::{Family, Histogram, Kind, Series, Unit, Value},
-    prometheus::{Encoding, Format, encode},
+    prometheus::{Body, Encoding, Format},
 };
 use serde_json::json;
 
@@ -49,12 +49,11 @@ fn main() {
             let mut length = 0;
             for _ in 0..SCRAPES {
                 let (start, before) = (Instant::now(), thread_cpu_ms());
-                let body = encode(format, &families);
-                let body = encoding.compress(&body).unwrap_or(body);
-                server.write_all(&body).expect("the scraper reads");
+                let body = Body::new(format, encoding, &families).expect("memory");
+                server.write_all(&body.bytes).expect("the scraper reads");
                 times.push(start.elapsed().as_secs_f64() * 1e3);
                 cpu_times.push(thread_cpu_ms() - before);
-                length = body.len();
+                length = body.bytes.len();
             }
             times.sort_by(f64::total_cmp);
             cpu_times.sort_by(f64::total_cmp);

@@ -3,12 +3,12 @@
 //! The negotiation is our own because the body is: it is compressed where it
 //! is written, off the event loop, which middleware would do on it.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use flate2::{Compression, write::GzEncoder};
 
 /// Bodies below are sent as they are: a packet is sent anyhow.
-const WORTHWHILE: usize = 1000;
+pub const WORTHWHILE: usize = 1000;
 /// zstd's level, as docs/src/journal/2026-11-27-scrape-compression.md has
 /// measured it; gzip has its fastest for the same reason.
 const LEVEL: i32 = 1;
@@ -48,22 +48,50 @@ impl Encoding {
             .max_by(|(a, a_quality), (b, b_quality)| a_quality.total_cmp(b_quality).then(a.cmp(b)))
             .map_or(Self::Identity, |(encoding, _)| encoding)
     }
+}
 
-    /// Compresses a body; `None`: it goes as it is.
-    pub fn compress(self, body: &[u8]) -> Option<Vec<u8>> {
-        if body.len() < WORTHWHILE {
-            return None;
-        }
-        // Neither fails but for memory, and then the body goes as it is.
+/// Compresses what it takes into memory.
+pub enum Compressor {
+    /// Nothing is compressed.
+    Identity(Vec<u8>),
+    /// See [`Encoding::Gzip`].
+    Gzip(GzEncoder<Vec<u8>>),
+    /// See [`Encoding::Zstd`].
+    Zstd(zstd::Encoder<'static, Vec<u8>>),
+}
+
+impl Compressor {
+    /// # Errors
+    /// Without memory for it.
+    pub fn new(encoding: Encoding) -> io::Result<Self> {
+        Ok(match encoding {
+            Encoding::Identity => Self::Identity(Vec::new()),
+            Encoding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
+            Encoding::Zstd => Self::Zstd(zstd::Encoder::new(Vec::new(), LEVEL)?),
+        })
+    }
+
+    /// Compresses the next bytes.
+    ///
+    /// # Errors
+    /// Those of the library, which has none for good arguments.
+    pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Identity => None,
-            Self::Gzip => {
-                let room = Vec::with_capacity(body.len() / 8);
-                let mut encoder = GzEncoder::new(room, Compression::fast());
-                encoder.write_all(body).ok()?;
-                encoder.finish().ok()
-            }
-            Self::Zstd => zstd::bulk::compress(body, LEVEL).ok(),
+            Self::Identity(out) => out.write_all(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+            Self::Zstd(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    /// All of it, compressed.
+    ///
+    /// # Errors
+    /// As of [`Self::take`].
+    pub fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Identity(out) => Ok(out),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
         }
     }
 }
@@ -124,13 +152,6 @@ mod tests {
         assert_eq!(Encoding::negotiate(None), Encoding::Identity);
     }
 
-    #[test]
-    fn small_bodies_go_as_they_are() {
-        assert_eq!(Encoding::Gzip.compress(&[b'a'; WORTHWHILE - 1]), None);
-        assert_eq!(Encoding::Identity.compress(&[b'a'; WORTHWHILE]), None);
-        assert!(Encoding::Zstd.compress(&[b'a'; WORTHWHILE]).is_some());
-    }
-
     proptest! {
         #[test]
         fn no_header_makes_it_panic(header in r"[a-z*;,=.q0-9 +-]{0,80}|.*") {
@@ -143,17 +164,6 @@ mod tests {
             prop_assert_eq!(Encoding::negotiate(Some(&refused)), Encoding::Identity);
             let asked = format!("{others},zstd;q={}", f64::from(q) / 1000.0);
             prop_assert_eq!(Encoding::negotiate(Some(&asked)), Encoding::Zstd);
-        }
-
-        #[test]
-        fn bodies_come_back(mut body: Vec<u8>) {
-            body.resize(body.len() + WORTHWHILE, b'x');
-            let gzip = Encoding::Gzip.compress(&body).unwrap();
-            let mut back = Vec::new();
-            std::io::copy(&mut flate2::read::GzDecoder::new(&gzip[..]), &mut back).unwrap();
-            prop_assert_eq!(&back, &body);
-            let zstd = Encoding::Zstd.compress(&body).unwrap();
-            prop_assert_eq!(&zstd::decode_all(&zstd[..]).unwrap(), &body);
         }
     }
 }

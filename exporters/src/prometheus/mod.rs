@@ -20,6 +20,7 @@
 //! | prometheus-client | - | 149 ms | 62 ms |
 //! | prost, by hand | - | - | 27 ms |
 
+mod body;
 mod classic;
 mod compress;
 mod exemplar;
@@ -28,8 +29,11 @@ mod negotiate;
 mod protobuf;
 mod text;
 
+pub use body::Body;
 pub use compress::Encoding;
 pub use negotiate::negotiate;
+
+use std::io;
 
 use crate::model::{Family, Histogram, Kind, Series, Value};
 
@@ -60,14 +64,33 @@ impl Format {
 
 /// Writes the families in the given format. Those without series are left out.
 pub fn encode(format: Format, families: &[Family]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let written = write(format, families, &mut out, &mut |_| Ok(()));
+    debug_assert!(written.is_ok(), "nothing fails but who takes pieces");
+    out
+}
+
+/// Gives what was written so far, which may be taken away.
+type Take<'a> = dyn FnMut(&mut Vec<u8>) -> io::Result<()> + 'a;
+
+/// Writes the families to the end of `out`, and gives it to `take` now and then.
+///
+/// # Errors
+/// Those of `take`.
+fn write(
+    format: Format,
+    families: &[Family],
+    out: &mut Vec<u8>,
+    take: &mut Take<'_>,
+) -> io::Result<()> {
     for family in families {
         debug_assert!(is_sound(family), "unsound family {}", family.name);
     }
     let families = families.iter().filter(|family| !family.series.is_empty());
     match format {
-        Format::Text => text::encode(families, text::Dialect::Classic).into_bytes(),
-        Format::OpenMetrics => text::encode(families, text::Dialect::OpenMetrics).into_bytes(),
-        Format::Protobuf => protobuf::encode(families),
+        Format::Text => text::write(families, text::Dialect::Classic, out, take),
+        Format::OpenMetrics => text::write(families, text::Dialect::OpenMetrics, out, take),
+        Format::Protobuf => protobuf::write(families, out, take),
     }
 }
 

@@ -4,7 +4,9 @@
 //! the Prometheus repository. Messages are written as they come, without the tree
 //! that prost would need, so that prost can be an independent judge in the tests.
 
-use super::{classic, exemplar, native, sample_suffix};
+use std::io;
+
+use super::{Take, classic, exemplar, native, sample_suffix};
 use crate::{
     model::{Exemplar, Family, Histogram, Kind, Series, Value},
     wire::{
@@ -12,13 +14,17 @@ use crate::{
     },
 };
 
-/// Writes the families, each after its length.
-pub fn encode<'a>(families: impl Iterator<Item = &'a Family>) -> Vec<u8> {
-    let mut out = Vec::new();
+/// Writes the families, each after its length, and offers what is written after each.
+pub fn write<'a>(
+    families: impl Iterator<Item = &'a Family>,
+    out: &mut Vec<u8>,
+    take: &mut Take<'_>,
+) -> io::Result<()> {
     for family in families {
-        delimited(&mut out, 3, |out| write_family(out, family));
+        delimited(out, 3, |out| write_family(out, family));
+        take(out)?;
     }
-    out
+    Ok(())
 }
 
 /// Writes `MetricFamily`.

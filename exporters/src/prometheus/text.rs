@@ -3,9 +3,12 @@
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 //! <https://prometheus.io/docs/specs/om/open_metrics_spec/>
 
-use std::fmt::Write;
+use std::{
+    borrow::Cow,
+    io::{self, Write as _},
+};
 
-use super::{classic, exemplar, sample_suffix};
+use super::{Take, classic, exemplar, sample_suffix};
 use crate::model::{Exemplar, Family, Histogram, Kind, Series, Value};
 
 /// Which of the two.
@@ -17,25 +20,30 @@ pub enum Dialect {
     OpenMetrics,
 }
 
-/// Writes the families.
-pub fn encode<'a>(families: impl Iterator<Item = &'a Family>, dialect: Dialect) -> String {
-    let mut out = String::new();
+/// Writes the families, and offers what is written after each series.
+pub fn write<'a>(
+    families: impl Iterator<Item = &'a Family>,
+    dialect: Dialect,
+    out: &mut Vec<u8>,
+    take: &mut Take<'_>,
+) -> io::Result<()> {
     let mut labels = String::new();
     for family in families {
-        write_head(&mut out, family, dialect);
+        write_head(out, family, dialect);
         for series in &family.series {
             labels.clear();
             write_labels(&mut labels, series);
-            write_series(&mut out, family, &labels, &series.value, dialect);
+            write_series(out, family, &labels, &series.value, dialect);
+            take(out)?;
         }
     }
     if dialect == Dialect::OpenMetrics {
-        out.push_str("# EOF\n");
+        out.extend_from_slice(b"# EOF\n");
     }
-    out
+    Ok(())
 }
 
-fn write_head(out: &mut String, family: &Family, dialect: Dialect) {
+fn write_head(out: &mut Vec<u8>, family: &Family, dialect: Dialect) {
     // OpenMetrics describes a counter without its suffix, 0.0.4 with it.
     let suffix = match dialect {
         Dialect::Classic => sample_suffix(family.kind),
@@ -54,20 +62,21 @@ fn write_head(out: &mut String, family: &Family, dialect: Dialect) {
         push_all(out, &["# UNIT ", name, " ", unit, "\n"]);
     }
     push_all(out, &["# HELP ", name, suffix, " "]);
-    push_escaped(out, &family.help, dialect == Dialect::OpenMetrics);
-    out.push('\n');
+    let help = escaped(&family.help, dialect == Dialect::OpenMetrics);
+    push_all(out, &[&help, "\n"]);
 }
 
 /// Writes the labels without braces, so that `le` can follow.
 fn write_labels(out: &mut String, series: &Series) {
     for (position, (name, value)) in series.labels.iter().enumerate() {
-        push_all(out, &[if position == 0 { "" } else { "," }, name, "=\""]);
-        push_escaped(out, value, true);
-        out.push('"');
+        let separator = if position == 0 { "" } else { "," };
+        for part in [separator, name, "=\"", &escaped(value, true), "\""] {
+            out.push_str(part);
+        }
     }
 }
 
-fn write_series(out: &mut String, family: &Family, labels: &str, value: &Value, dialect: Dialect) {
+fn write_series(out: &mut Vec<u8>, family: &Family, labels: &str, value: &Value, dialect: Dialect) {
     let number = match value {
         Value::Histogram(histogram) => {
             return write_histogram(out, &family.name, labels, histogram, dialect);
@@ -85,7 +94,7 @@ fn write_series(out: &mut String, family: &Family, labels: &str, value: &Value, 
 }
 
 fn write_histogram(
-    out: &mut String,
+    out: &mut Vec<u8>,
     name: &str,
     labels: &str,
     histogram: &Histogram,
@@ -109,7 +118,7 @@ fn write_histogram(
         if let Some(Some(exemplar)) = exemplars.get(position) {
             write_exemplar(out, exemplar);
         }
-        out.push('\n');
+        out.push(b'\n');
     }
     write_sample(
         out,
@@ -121,10 +130,10 @@ fn write_histogram(
     write_sample(out, name, "_count", labels, Number::Integer(count));
 }
 
-fn write_exemplar(out: &mut String, exemplar: &Exemplar) {
+fn write_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
     push_all(out, &[" # {", exemplar::LABEL, "=\""]);
     push_number(out, Number::Integer(exemplar.event));
-    out.push_str("\"} ");
+    out.extend_from_slice(b"\"} ");
     push_number(out, Number::Float(exemplar.seconds));
     // To the millisecond: a number of nanoseconds has more digits than others
     // can read.
@@ -133,14 +142,14 @@ fn write_exemplar(out: &mut String, exemplar: &Exemplar) {
     let _ = write!(out, " {seconds}.{rest:03}");
 }
 
-fn write_sample(out: &mut String, name: &str, suffix: &str, labels: &str, number: Number) {
+fn write_sample(out: &mut Vec<u8>, name: &str, suffix: &str, labels: &str, number: Number) {
     push_all(out, &[name, suffix]);
     if !labels.is_empty() {
         push_all(out, &["{", labels, "}"]);
     }
-    out.push(' ');
+    out.push(b' ');
     push_number(out, number);
-    out.push('\n');
+    out.push(b'\n');
 }
 
 #[derive(Clone, Copy)]
@@ -149,34 +158,41 @@ enum Number {
     Float(f64),
 }
 
-fn push_number(out: &mut String, number: Number) {
+fn push_number(out: &mut Vec<u8>, number: Number) {
     match number {
-        Number::Integer(number) => out.push_str(itoa::Buffer::new().format(number)),
+        Number::Integer(number) => {
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        }
         Number::Float(number) if number.is_infinite() => {
-            out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
+            out.extend_from_slice(if number > 0.0 { b"+Inf" } else { b"-Inf" });
         }
         Number::Float(number) => {
             // The shortest digits that read back as the same number; `NaN` is
-            // the formats' own word. Writing to a string does not fail.
+            // the formats' own word. Writing to memory does not fail.
             let _ = write!(out, "{number:?}");
         }
     }
 }
 
-fn push_all(out: &mut String, parts: &[&str]) {
+fn push_all(out: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
-        out.push_str(part);
+        out.extend_from_slice(part.as_bytes());
     }
 }
 
 /// Help texts of 0.0.4 leave quotes as they are; all else has them escaped.
-fn push_escaped(out: &mut String, text: &str, quotes: bool) {
+fn escaped(text: &str, quotes: bool) -> Cow<'_, str> {
+    let special = |c| matches!(c, '\\' | '\n') || quotes && c == '"';
+    if !text.contains(special) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {
-            '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
-            '"' if quotes => out.push_str("\\\""),
-            _ => out.push(c),
+            c if special(c) => out.extend(['\\', c]),
+            c => out.push(c),
         }
     }
+    Cow::Owned(out)
 }

@@ -4,6 +4,7 @@
 // The numbers must come back as they went.
 #![allow(clippy::float_cmp)]
 
+mod body;
 mod decode;
 mod fixture;
 mod golden;

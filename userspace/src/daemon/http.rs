@@ -74,26 +74,24 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
         .with(move |reader| {
             let began = Instant::now();
             let families = reader.families_within(patience, |_| true)?;
-            let body = prometheus::encode(format, &families);
-            let compressed = encoding.compress(&body);
+            let body = prometheus::Body::new(format, encoding, &families)?;
             reader.scraped(began.elapsed());
-            anyhow::Ok((body, compressed))
+            anyhow::Ok(body)
         })
         .await
         .and_then(|result| result);
-    let (body, compressed) = match body {
-        Ok(bodies) => bodies,
+    let prometheus::Body { bytes, encoding } = match body {
+        Ok(body) => body,
         Err(error) => return unavailable(&error),
     };
-    let name = encoding.name().filter(|_| compressed.is_some());
-    let mut response = Response::new(Body::from(compressed.unwrap_or(body)));
+    let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
     let content_type = HeaderValue::from_static(format.content_type());
     headers.insert(header::CONTENT_TYPE, content_type);
     // A cache in between must not give one scraper the other's.
     let vary = HeaderValue::from_static("accept, accept-encoding");
     headers.insert(header::VARY, vary);
-    if let Some(name) = name {
+    if let Some(name) = encoding.name() {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     }
     response
