@@ -47,7 +47,10 @@ fn decide(policy: &Policy, on: usize, plane: &Plane, packet: &Packet) -> Decisio
     if guarded.is_some() && !is_wireguard(packet) {
         return (false, Reason::WireGuard, None);
     }
-    if always(packet).is_some_and(|one| plane.always.contains(&one)) {
+    let from = plane_of(policy, packet.source).unwrap_or(on);
+    let to = plane_of(policy, packet.destination).unwrap_or(on);
+    let passes = |one| plane.always.contains(&one) && (to == on || one == Always::PathMtu);
+    if always(packet).is_some_and(passes) {
         return (true, Reason::Always, None);
     }
     let spared = policy.floor.as_ref().is_some_and(|floor| {
@@ -59,8 +62,6 @@ fn decide(policy: &Policy, on: usize, plane: &Plane, packet: &Packet) -> Decisio
             return (false, Reason::Blocked, Some(rule));
         }
     }
-    let from = plane_of(policy, packet.source).unwrap_or(on);
-    let to = plane_of(policy, packet.destination).unwrap_or(on);
     if from == on && to == on {
         let here = plane.name.clone();
         if let Some(floor) = policy.floor.as_ref().filter(|floor| floor.plane == on) {

@@ -453,11 +453,11 @@ fn ruled<K: Tables, const LIMIT: bool>(
 ) -> Option<Outcome> {
     let header: &Header = &image::item(tables, 0, 0)?;
     let service = service::find(tables, header, facts)?;
+    let family = u32::from(matches!(facts.family, Family::V6));
     let always = service.always() & plane.always;
-    if always != 0 {
+    if always != 0 && (always == PATH_MTU || is_own(tables, header, number, facts)?) {
         return Some(Outcome::pass(Reason::Always).detail(always));
     }
-    let family = u32::from(matches!(facts.family, Family::V6));
     let source = tables.leaf(header, family, &facts.source)?;
     if source.listed() {
         let listed: Listed = *tables
@@ -513,6 +513,19 @@ fn ruled<K: Tables, const LIMIT: bool>(
             Outcome::pass(Reason::of_rule(rule.reason))
         };
     Some(outcome.by(first).counted(rule.counter).limited(limited))
+}
+
+/// What is said of a packet by a router on its way, wherever that is: what the
+/// packet was about may have been allowed to cross.
+const PATH_MTU: u8 = Always::PathMtu as u8;
+
+/// Whether a packet is for an address of plane `number`, or of none. What
+/// always passes does so within a plane: any datagram can have DHCP's port.
+#[inline(always)]
+fn is_own<K: Tables>(tables: &mut K, header: &Header, number: u8, facts: &Facts) -> Option<bool> {
+    let family = u32::from(matches!(facts.family, Family::V6));
+    let destination = tables.leaf(header, 2 + family, &facts.destination)?;
+    Some(destination.plane() == 0 || destination.plane() == number)
 }
 
 /// The rules that a packet on plane `number` is for, by the planes that its
