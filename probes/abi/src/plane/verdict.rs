@@ -454,8 +454,10 @@ fn ruled<K: Tables, const LIMIT: bool>(
     let header: &Header = &image::item(tables, 0, 0)?;
     let service = service::find(tables, header, facts)?;
     let family = u32::from(matches!(facts.family, Family::V6));
+    let destination = tables.leaf(header, 2 + family, &facts.destination)?;
+    let own = destination.plane() == 0 || destination.plane() == number;
     let always = service.always() & plane.always;
-    if always != 0 && (always == PATH_MTU || is_own(tables, header, number, facts)?) {
+    if always != 0 && (always == PATH_MTU || own) {
         return Some(Outcome::pass(Reason::Always).detail(always));
     }
     let source = tables.leaf(header, family, &facts.source)?;
@@ -469,7 +471,6 @@ fn ruled<K: Tables, const LIMIT: bool>(
             return Some(Outcome::drop(Reason::Blocked).by(rule).counted(counter));
         }
     }
-    let destination = tables.leaf(header, 2 + family, &facts.destination)?;
     let domain = domain_of(plane, number, source.plane(), destination.plane());
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
@@ -515,18 +516,10 @@ fn ruled<K: Tables, const LIMIT: bool>(
     Some(outcome.by(first).counted(rule.counter).limited(limited))
 }
 
-/// What is said of a packet by a router on its way, wherever that is: what the
-/// packet was about may have been allowed to cross.
+/// What always passes does so within a plane, as any datagram can have DHCP's
+/// port. But this is said by routers of any: what it is about may have been
+/// allowed to cross.
 const PATH_MTU: u8 = Always::PathMtu as u8;
-
-/// Whether a packet is for an address of plane `number`, or of none. What
-/// always passes does so within a plane: any datagram can have DHCP's port.
-#[inline(always)]
-fn is_own<K: Tables>(tables: &mut K, header: &Header, number: u8, facts: &Facts) -> Option<bool> {
-    let family = u32::from(matches!(facts.family, Family::V6));
-    let destination = tables.leaf(header, 2 + family, &facts.destination)?;
-    Some(destination.plane() == 0 || destination.plane() == number)
-}
 
 /// The rules that a packet on plane `number` is for, by the planes that its
 /// addresses belong to.
