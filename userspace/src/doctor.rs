@@ -106,7 +106,7 @@ impl Report {
                 .map(|(signal, is)| SignalReport {
                     signal: signal.name.to_owned(),
                     available: is == Availability::Available,
-                    waiting: matches!(is, Availability::Waiting(_)),
+                    waiting: matches!(is, Availability::Waiting(_) | Availability::Unused(_)),
                     hooks: hooks_in_use(signal, &objects),
                     reason: is.reason().map(str::to_owned),
                     cost: signal.cost.as_str().to_owned(),

@@ -16,7 +16,6 @@ use super::{DaemonAddress, client::Client};
 use crate::{
     catalogue::{self, EVENTS, Subject},
     config::{Config, LogFormat, units},
-    kernel::loader::Availability,
     selection,
     signals::reader::Reader,
     view::{events, screen::Line},
@@ -169,7 +168,7 @@ fn attached(
     )?;
     let mut errors = std::io::stderr();
     for (signal, is) in reader.signals() {
-        if let Availability::Absent(reason) | Availability::Waiting(reason) = is {
+        if let Some(reason) = is.reason() {
             writeln!(errors, "kldtrace: {} is absent: {reason}", signal.name)?;
         }
     }

@@ -83,6 +83,9 @@ pub enum Availability {
     Absent(String),
     /// It will be when its module is loaded.
     Waiting(String),
+    /// It will be when somebody asks for what it measures, and until then
+    /// nothing is missing: a node needs no planes.
+    Unused(String),
 }
 
 impl Availability {
@@ -90,7 +93,7 @@ impl Availability {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Available => None,
-            Self::Absent(reason) | Self::Waiting(reason) => Some(reason),
+            Self::Absent(reason) | Self::Waiting(reason) | Self::Unused(reason) => Some(reason),
         }
     }
 }

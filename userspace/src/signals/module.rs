@@ -32,6 +32,11 @@ pub trait Module: Send {
         modules::absent_because(self.object().module.unwrap_or_default())
     }
 
+    /// Whether its absence is what the node's administrator wants.
+    fn unused(&self) -> bool {
+        false
+    }
+
     /// Loads and attaches the probes of these signals. The module is there.
     ///
     /// # Errors
@@ -190,6 +195,7 @@ impl Slot {
         }
         let why = match (&self.loading, &self.failure) {
             (Some(_), Some(error)) => Availability::Absent(error.clone()),
+            _ if self.module.unused() => Availability::Unused(self.module.absent_because()),
             _ => Availability::Waiting(self.module.absent_because()),
         };
         let wanted = self.wanted.iter().map(|signal| {

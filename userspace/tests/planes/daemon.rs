@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -85,12 +85,22 @@ impl Daemon {
         command
     }
 
+    /// Runs another program there.
+    fn nsenter(&self, command: &[&str]) -> ExitStatus {
+        let process = self.child.id().to_string();
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["-t", &process, "-m", "-n"]).args(command);
+        nsenter.status().unwrap()
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
         self.tool(arguments).output().unwrap()
     }
 
     fn number(&self, name: &str, labels: &[&str]) -> Option<u64> {
-        let client = Client::find(&self.socket, "planes").unwrap()?;
+        let planes = name.starts_with("kldtrace_plane_");
+        let subject = if planes { "planes" } else { "self" };
+        let client = Client::find(&self.socket, subject).unwrap()?;
         let families = client.families().unwrap();
         let family = families.iter().find(|family| family.name == name)?;
         let series = family.series.iter().find(|series| {
@@ -116,8 +126,9 @@ impl Daemon {
         let signal = signal.unwrap();
         if signal["available"] == false {
             assert_eq!(signal["waiting"], true);
-            let why = "no policy is applied: kldtrace planes apply FILE";
-            assert_eq!(signal["reason"], why);
+            let why = signal["reason"].as_str().unwrap();
+            let nothing = why == "no policy is applied: kldtrace planes apply FILE";
+            assert!(nothing || why == "a policy was applied just now", "{why}");
         }
         signal["available"] == true
     }
@@ -144,6 +155,14 @@ fn a_daemon_shows_what_planes_do_and_tells_it_on() {
     let pair = Pair::new("daemon");
     let daemon = Daemon::start(&pair, folder.path());
     assert!(!daemon.available());
+    // Nobody wants planes here: that they are not there is no fault.
+    let served = || daemon.number("kldtrace_signal_available", &["planes.packets"]);
+    assert_eq!(served(), None);
+    let wireguard = daemon.number(
+        "kldtrace_signal_available",
+        &["wireguard.handshake_latency"],
+    );
+    assert!(wireguard.is_some());
 
     let policy = folder.path().join("planes.toml");
     fs::write(&policy, POLICY).unwrap();
@@ -151,6 +170,7 @@ fn a_daemon_shows_what_planes_do_and_tells_it_on() {
     assert!(applied.status.success(), "{}", said(&applied));
     daemon.wait_for("the planes", Daemon::available);
     let attached = ["p", "node", "native"];
+    assert_eq!(served(), Some(1));
     let is = daemon.number("kldtrace_plane_attached", &attached);
     assert_eq!(is, Some(1));
 
@@ -214,4 +234,9 @@ fn a_daemon_shows_what_planes_do_and_tells_it_on() {
         text.contains("ports = [7002]\nsources = [\"@p\"]\n"),
         "{text}"
     );
+
+    // But a policy whose programs are gone is one.
+    let gone = daemon.nsenter(&["rm", "-r", "/sys/fs/bpf/kldtrace/planes"]);
+    assert!(gone.success());
+    daemon.wait_for("the loss", |_| served() == Some(0));
 }

@@ -32,8 +32,11 @@ use crate::{
         modules::Loading,
         object::{ObjectFile, PLANE},
     },
-    planes::{install::Counts, pins::Pins, roots::Roots},
+    planes::{install::Counts, pins::Pins, roots::Roots, state::State},
 };
+
+/// Why planes are not read though they are there: they will be in a moment.
+const APPLIED_JUST_NOW: &str = "a policy was applied just now";
 
 /// What is open of one set of programs.
 struct Open {
@@ -92,9 +95,17 @@ impl Module for Planes {
 
     fn absent_because(&self) -> String {
         match self.pins.epochs() {
-            Ok(_) => "no policy is applied: kldtrace planes apply FILE".to_owned(),
+            Ok(epochs) if !epochs.is_empty() => APPLIED_JUST_NOW.to_owned(),
+            Ok(_) if self.unused() => "no policy is applied: kldtrace planes apply FILE".to_owned(),
+            Ok(_) => "the policy's programs are gone: kldtrace planes restore".to_owned(),
             Err(error) => format!("{error:#}"),
         }
+    }
+
+    /// Where a policy was applied its programs should be there.
+    fn unused(&self) -> bool {
+        let applied = State::load(&self.roots).map(|state| state.current.is_some());
+        matches!(applied, Ok(false)) && self.pins.epochs().is_ok()
     }
 
     fn attach(&mut self, _: &[&'static Signal], _: &Options) -> anyhow::Result<()> {

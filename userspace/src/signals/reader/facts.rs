@@ -29,6 +29,7 @@ impl Reader {
             signals: self
                 .signals()
                 .into_iter()
+                .filter(|(_, is)| !matches!(is, Availability::Unused(_)))
                 .map(|(signal, is)| (signal.name, is == Availability::Available))
                 .collect(),
             programs: self.programs(),
