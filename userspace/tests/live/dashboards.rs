@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{
     common::{Daemon, free_port, installed, kldtrace},
     disk::{Loop, SlowFile, read, write},
+    end::End,
     prometheus::Prometheus,
     synthetic::Synthetic,
 };
@@ -326,13 +327,6 @@ fn every_panel_shows_something() {
     };
     let goes_on = AtomicBool::new(true);
     thread::scope(|scope| {
-        // Ends the load when an assertion fails, too.
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(false, SeqCst);
-            }
-        }
         let _end = End(&goes_on);
         scope.spawn(|| load(&goes_on));
         thread::sleep(Duration::from_secs(1));

@@ -6,6 +6,8 @@
 
 #[path = "../../../exporters/tests/tls/authority.rs"]
 mod authority;
+#[path = "../planes/beside.rs"]
+mod beside;
 mod block;
 mod btf;
 mod common;
@@ -16,6 +18,7 @@ mod disk;
 #[path = "../../../exporters/tests/loki/double.rs"]
 #[expect(dead_code, reason = "what the tests of Loki itself ask")]
 mod double;
+mod end;
 mod export;
 mod faults;
 mod growth;
@@ -29,6 +32,8 @@ mod load;
 mod net;
 mod own;
 mod paging;
+#[path = "../planes/pair.rs"]
+mod pair;
 mod prometheus;
 mod pushes;
 mod rotel;

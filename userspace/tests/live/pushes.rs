@@ -19,13 +19,14 @@ use prost::Message as _;
 use super::common::{Daemon, Snapshot, free_port, wait_for};
 
 /// Takes OTLP by HTTP; what came is kept.
-struct Receiver {
+pub struct Receiver {
     listener: TcpListener,
     bodies: Arc<Mutex<Option<Vec<Vec<u8>>>>>,
 }
 
 impl Receiver {
-    fn at(port: u16) -> Self {
+    /// At this port.
+    pub fn at(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let bodies = Arc::new(Mutex::new(Some(Vec::new())));
         let (listening, shared) = (listener.try_clone().unwrap(), bodies.clone());

@@ -3,18 +3,19 @@
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    time::{Duration, Instant},
+    process::Stdio,
 };
 
 use kldtrace::cli::client::Client;
 use kldtrace_exporters::model::Value;
 use serde_json::Value as Json;
 
-use super::{kernel::root, pair::Pair};
+use super::{
+    beside::{Daemon, said},
+    kernel::root,
+    pair::Pair,
+};
 
-const KLDTRACE: &str = env!("CARGO_BIN_EXE_kldtrace");
 const POLICY: &str = r#"
 [[plane]]
 name = "p"
@@ -29,74 +30,7 @@ protocol = "udp"
 ports = [7001]
 "#;
 
-/// A daemon in the namespace of a node, with a BPF file system and a
-/// /var/lib of its own. All of it goes when it ends.
-struct Daemon {
-    child: Child,
-    socket: PathBuf,
-    log: PathBuf,
-}
-
 impl Daemon {
-    fn start(pair: &Pair, folder: &Path) -> Self {
-        let socket = folder.join("s");
-        let config = folder.join("c.toml");
-        let text = format!(
-            "[listen]\naddress = \"127.0.0.1:9750\"\nsocket = \"{}\"\n\
-             [signals]\ndisable = [\"sched.*\", \"tcp.*\", \"block.*\"]\n",
-            socket.display()
-        );
-        fs::write(&config, text).unwrap();
-        let log = folder.join("log");
-        let script = format!(
-            "ip link set lo up && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs tmpfs /var/lib && \
-             exec {KLDTRACE} daemon --config {}",
-            config.display()
-        );
-        let child = Command::new("ip")
-            .args(["netns", "exec", &pair.node, "sh", "-c", &script])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let daemon = Self { child, socket, log };
-        daemon.wait_for("it to answer", |daemon| {
-            Client::find(&daemon.socket, "planes").is_ok_and(|client| client.is_some())
-        });
-        daemon
-    }
-
-    fn wait_for(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
-        let start = Instant::now();
-        while !is(self) {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            assert!(start.elapsed() < Duration::from_mins(1), "{what}: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Runs the tool where the daemon is.
-    fn tool(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        let process = self.child.id().to_string();
-        command
-            .args(["-t", &process, "-m", "-n", KLDTRACE])
-            .args(arguments);
-        command
-    }
-
-    /// Runs another program there.
-    fn nsenter(&self, command: &[&str]) -> ExitStatus {
-        let process = self.child.id().to_string();
-        let mut nsenter = Command::new("nsenter");
-        nsenter.args(["-t", &process, "-m", "-n"]).args(command);
-        nsenter.status().unwrap()
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.tool(arguments).output().unwrap()
-    }
-
     fn number(&self, name: &str, labels: &[&str]) -> Option<u64> {
         let planes = name.starts_with("kldtrace_plane_");
         let subject = if planes { "planes" } else { "self" };
@@ -134,18 +68,6 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn said(output: &Output) -> String {
-    let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
-}
-
 #[test]
 fn a_daemon_shows_what_planes_do_and_tells_it_on() {
     if !root() {
@@ -153,7 +75,11 @@ fn a_daemon_shows_what_planes_do_and_tells_it_on() {
     }
     let folder = tempfile::tempdir().unwrap();
     let pair = Pair::new("daemon");
-    let daemon = Daemon::start(&pair, folder.path());
+    let daemon = Daemon::start(
+        &pair,
+        folder.path(),
+        "[signals]\ndisable = [\"sched.*\", \"tcp.*\", \"block.*\"]",
+    );
     assert!(!daemon.available());
     // Nobody wants planes here: that they are not there is no fault.
     let served = || daemon.number("kldtrace_signal_available", &["planes.packets"]);
@@ -236,7 +162,7 @@ fn a_daemon_shows_what_planes_do_and_tells_it_on() {
     );
 
     // But a policy whose programs are gone is one.
-    let gone = daemon.nsenter(&["rm", "-r", "/sys/fs/bpf/kldtrace/planes"]);
-    assert!(gone.success());
+    let mut gone = daemon.command("rm", &["-r", "/sys/fs/bpf/kldtrace/planes"]);
+    assert!(gone.output().unwrap().status.success());
     daemon.wait_for("the loss", |_| served() == Some(0));
 }

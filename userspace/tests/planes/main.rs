@@ -3,6 +3,7 @@
 
 mod agree;
 mod apply;
+mod beside;
 mod corpus;
 mod cost;
 mod daemon;

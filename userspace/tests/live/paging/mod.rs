@@ -1,54 +1,67 @@
-//! From a fault to whoever is told: a real daemon, Prometheus and Alertmanager
+//! From a fault to whoever is told: real daemons, Prometheus and Alertmanager
 //! with what kldtrace writes for them, and a receiver that stands in for
 //! PagerDuty and Slack.
 
-mod causes;
+mod alertmanager;
 mod chain;
+mod machine;
+mod network;
+mod planes;
 mod receiver;
+mod spool;
+mod table;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
-use serde_json::Value;
-
-use self::chain::Chain;
+use self::{chain::Chain, table::median};
 use super::common::installed;
-
-/// How a message to PagerDuty begins and ends something.
-const TRIGGER: &str = "\"event_action\":\"trigger\"";
-const RESOLVE: &str = "\"event_action\":\"resolve\"";
 
 #[test]
 fn faults_reach_the_right_people() {
     if !installed("prometheus") || !installed("prometheus-alertmanager") {
         return;
     }
+    let begun = Instant::now();
     let Some(mut chain) = Chain::start() else {
         return;
     };
-    // A kernel without ZFS does not serve its signals.
-    let zfs = [("signal", "zfs.op_latency")];
-    let own = chain.daemon.families("self");
-    if own.integer("kldtrace_signal_available", &zfs) == 0 {
-        chain.told("KldtraceSignalAbsent");
-    }
-    // Nobody takes what is pushed.
-    chain.told("KldtracePushDown");
+    // These two are there from the beginning.
+    chain.absent_signal(begun);
+    chain.pages(
+        begun,
+        "nobody takes what is pushed",
+        "KldtracePushDown",
+        &["#platform"],
+        "otlp takes nothing from n-1",
+    );
+    chain.busy_cpus();
     chain.slow_disk();
     chain.refused_connects();
     chain.full_accept_queue();
+    chain.lossy_link();
+    chain.plane_crossing();
+    chain.full_spool();
     chain.expired_certificate();
-    chain.busy_cpus();
     chain.killed_daemon();
     // Prometheus sent it before it knew of Alertmanager: again after a minute.
-    chain.receiver.wait("/watchdog", "Watchdog", "firing");
+    chain.receiver.wait("the watchdog", |message| {
+        message.to == "watchdog" && message.firing && message.is_about("Watchdog")
+    });
+    for fault in &chain.faults {
+        println!("{fault}");
+    }
+    let median = median(&chain.faults);
+    println!(
+        "median {median:.1} s, all in {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
     let told = chain.receiver.told.lock().unwrap();
-    let pages = told.iter().filter(|(to, _)| to == "/pagerduty");
-    let keys: BTreeSet<_> = pages
-        .map(|(_, body)| {
-            let page: Value = serde_json::from_str(body).unwrap();
-            page["dedup_key"].as_str().unwrap().to_owned()
-        })
+    let keys: BTreeSet<_> = told
+        .iter()
+        .filter_map(|message| message.key.as_ref())
         .collect();
-    // The node and the certificate, and nothing else of a node that is down.
-    assert_eq!(keys.len(), 2, "{told:?}");
+    // The node, the certificate and the plane, and nothing else of a node that
+    // is down.
+    assert_eq!(keys.len(), 3, "{told:#?}");
+    assert!(median < 20.0, "{median}");
 }
