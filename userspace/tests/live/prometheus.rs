@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::Ordering::SeqCst,
     time::{SystemTime, UNIX_EPOCH},
@@ -64,6 +65,17 @@ impl Prometheus {
             port,
             folder,
         }
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Has it read them again.
+    pub fn reload(&self) {
+        // SAFETY: our own child, not yet waited for.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGHUP) };
     }
 
     /// The whole answer to a request of its API, whose path ends where a text

@@ -4,15 +4,17 @@ use std::{fs, path::Path, time::Instant};
 
 use super::{
     alertmanager::{Alertmanager, export},
+    mail::Mailbox,
     planes::Planes,
-    receiver::Receiver,
+    receiver::{Message, Receiver},
     spool::Logs,
     table::Fault,
 };
 use crate::{
     authority::Authority,
-    common::{Daemon, free_port},
+    common::{Daemon, free_port, wait_for},
     prometheus::Prometheus,
+    pushes::Receiver as Collector,
 };
 
 /// A Prometheus with the rules, and holds that are over at once. The second
@@ -51,18 +53,21 @@ fn prometheus(ports: [u16; 3], alertmanager: u16) -> Prometheus {
         targets.collect::<Vec<_>>().join(", ")
     );
     fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-    Prometheus::in_folder(folder)
+    // A reload has Prometheus forget for seconds where Alertmanager is, and what it
+    // has to say meanwhile it says again only after this.
+    let again = "--rules.alert.resend-delay=10s";
+    Prometheus::run(folder, &["--enable-feature=native-histograms", again])
 }
 
-/// The daemon's configuration: pushes go to a port on which nobody listens.
-fn more(folder: &Path) -> String {
+/// The daemon's configuration: metrics go to a port on which nobody listens.
+fn more(folder: &Path, port: u16) -> String {
     format!(
         "[spool]\ndirectory = \"{}/spool\"\n\
-         [otlp]\nurl = \"http://127.0.0.1:{}\"\nprotocol = \"http\"\ninterval = \"1s\"\n\
+         [otlp]\nurl = \"http://127.0.0.1:{port}\"\nprotocol = \"http\"\ninterval = \"1s\"\n\
+         signals = [\"metrics\"]\n\
          [signals]\nenable = [\"self.*\", \"block.*\", \"tcp.*\", \"sched.runqueue_latency\", \
          \"zfs.op_latency\"]",
         folder.display(),
-        free_port()
     )
 }
 
@@ -72,6 +77,9 @@ pub struct Chain {
     pub daemon: Daemon,
     /// What its configuration has after `[listen]`.
     pub more: String,
+    /// Where its metrics go.
+    pub collector_port: u16,
+    pub collector: Option<Collector>,
     /// Who certifies n-2.
     pub authority: Authority,
     /// The certificate of n-2, which speaks TLS.
@@ -81,9 +89,12 @@ pub struct Chain {
     /// The node n-3.
     pub planes: Planes,
     pub receiver: Receiver,
+    pub mailbox: Mailbox,
     pub prometheus: Prometheus,
     /// What was caused so far.
     pub faults: Vec<Fault>,
+    /// When the windows of its rules were cut.
+    cut: Option<Instant>,
     _secured: Daemon,
     _alertmanager: Alertmanager,
     _spool: tempfile::TempDir,
@@ -94,7 +105,8 @@ impl Chain {
     pub fn start() -> Option<Self> {
         let logs = Logs::start()?;
         let spool = tempfile::tempdir().unwrap();
-        let more = more(spool.path());
+        let collector_port = free_port();
+        let more = more(spool.path(), collector_port);
         let daemon = Daemon::start(&more)?;
         let authority = Authority::new("ours");
         let certificate = tempfile::tempdir().unwrap();
@@ -108,19 +120,24 @@ impl Chain {
         ))?;
         let planes = Planes::start();
         let receiver = Receiver::new();
-        let alertmanager = Alertmanager::start(&receiver);
+        let mailbox = Mailbox::new();
+        let alertmanager = Alertmanager::start(&receiver, &mailbox);
         let ports = [daemon.port, secured.port, planes.port];
         let prometheus = prometheus(ports, alertmanager.port);
         Some(Self {
             daemon,
             more,
+            collector_port,
+            collector: None,
             authority,
             certificate,
             logs,
             planes,
             receiver,
+            mailbox,
             prometheus,
             faults: Vec::new(),
+            cut: None,
             _secured: secured,
             _alertmanager: alertmanager,
             _spool: spool,
@@ -149,5 +166,64 @@ impl Chain {
         let fault = Fault::new(what, alert, to, last.checked_duration_since(begun));
         println!("{fault}");
         self.faults.push(fault);
+    }
+
+    /// The fault behind an alert is no more.
+    pub fn undone(&mut self, alert: &str) {
+        let its = self.faults.iter_mut().filter(|fault| fault.alert == alert);
+        for fault in its {
+            fault.undone = Some(Instant::now());
+        }
+    }
+
+    /// Waits until everybody who was told of a fault that is no more is told so.
+    pub fn resolve(&mut self) {
+        for fault in &mut self.faults {
+            let (Some(undone), None) = (fault.undone, fault.resolved) else {
+                continue;
+            };
+            let came = fault.to.iter().map(|&to| {
+                let what = format!("the end of {} to {to}", fault.alert);
+                self.receiver.wait(&what, |message| {
+                    !message.firing
+                        && message.to == to
+                        && message.is_about(fault.alert)
+                        && message.came > undone
+                })
+            });
+            let came = came.max().unwrap();
+            let cut = self.cut.map_or(came, |cut| cut.max(undone));
+            fault.resolved = Some((came - undone, came.saturating_duration_since(cut)));
+            println!("{fault}");
+        }
+    }
+
+    /// Makes the windows of the rules a fifteenth as long, so that what is over
+    /// is soon forgotten. Prometheus keeps what it knows of an alert that has
+    /// its name and labels still.
+    pub fn cut_windows(&mut self) {
+        let rules = self.prometheus.folder().join("rules");
+        for file in fs::read_dir(rules).unwrap() {
+            let path = file.unwrap().path();
+            let mut text = fs::read_to_string(&path).unwrap();
+            for (long, short) in [("2m", "8s"), ("5m", "20s"), ("10m", "40s"), ("15m", "1m")] {
+                text = text.replace(&format!("[{long}]"), &format!("[{short}]"));
+                text = text.replace(&format!("offset {long}"), &format!("offset {short}"));
+            }
+            fs::write(path, text).unwrap();
+        }
+        self.prometheus.reload();
+        wait_for("the short windows", || {
+            let rules = self.prometheus.ask("/api/v1/rules", "").to_string();
+            rules.contains("[20s]") && !rules.contains("[5m]")
+        });
+        self.cut = Some(Instant::now());
+    }
+
+    /// Nobody was told that something ended, which goes on.
+    pub fn goes_on(&self, alert: &str) {
+        let told = self.receiver.told.lock().unwrap();
+        let ended = |one: &&Message| !one.firing && one.is_about(alert);
+        assert!(!told.iter().any(|one| ended(&one)), "{alert}: {told:#?}");
     }
 }

@@ -33,6 +33,14 @@ impl Chain {
         }
     }
 
+    /// It is wanted no more.
+    pub fn signal_is_not_wanted(&mut self) {
+        self.more = self.more.replace(", \"zfs.op_latency\"", "");
+        self.daemon.configure(&self.more);
+        self.daemon.signal(libc::SIGHUP);
+        self.undone("KldtraceSignalAbsent");
+    }
+
     /// Many tasks for each CPU.
     pub fn busy_cpus(&mut self) {
         let busy = AtomicBool::new(true);
@@ -55,6 +63,7 @@ impl Chain {
                 "n-1 has too few CPUs",
             );
         });
+        self.undone("SchedRunqueueSlow");
     }
 
     /// A disk that takes half a second for a read, and then fails one.
@@ -82,6 +91,7 @@ impl Chain {
         reading.store(false, SeqCst);
         let disk = reader.join().unwrap();
         slow.does.delay.store(0, SeqCst);
+        self.undone("BlockDeviceSlow");
         slow.does.fail_odd.store(libc::EIO, SeqCst);
         let begun = Instant::now();
         read(&disk, 1).unwrap_err();
@@ -92,14 +102,14 @@ impl Chain {
             &["#storage"],
             &format!("Disk {} on n-1 fails a read", device.name),
         );
+        self.undone("BlockErrors");
     }
 
-    /// A certificate that is replaced by one that has expired, and renewed.
+    /// A certificate that is replaced by one that has expired.
     pub fn expired_certificate(&mut self) {
         let expiry = "kldtrace_certificate_expiry_timestamp_seconds";
         self.prometheus.wait_for_news(expiry);
-        let names = ["n-2.example"];
-        let expired = self.authority.issue_until(&names, 2026);
+        let expired = self.authority.issue_until(&["n-2.example"], 2026);
         let begun = Instant::now();
         expired.write(self.certificate.path(), "n-2");
         self.pages(
@@ -109,13 +119,13 @@ impl Chain {
             &["page-platform", "#platform"],
             "The certificate for listen of kldtrace on n-2 has expired",
         );
-        let renewed = self.authority.issue(&names);
+    }
+
+    /// It is renewed.
+    pub fn renewed_certificate(&mut self) {
+        let renewed = self.authority.issue(&["n-2.example"]);
         renewed.write(self.certificate.path(), "n-2");
-        self.receiver.wait("the renewal", |message| {
-            !message.firing
-                && message.to == "page-platform"
-                && message.is_about("KldtraceCertificateUrgent")
-        });
+        self.undone("KldtraceCertificateUrgent");
     }
 
     /// A daemon that is killed pages, and when it is back that is told.
@@ -135,10 +145,7 @@ impl Chain {
         let config = Daemon::configuration(self.daemon.port, &socket, &self.more);
         fs::write(folder.path().join("c.toml"), config).unwrap();
         let _back = Daemon::run(folder, self.daemon.port);
-        for to in ["page-platform", "#platform"] {
-            self.receiver.wait("the return", |message| {
-                !message.firing && message.to == to && message.is_about("NodeDown")
-            });
-        }
+        self.undone("NodeDown");
+        self.resolve();
     }
 }

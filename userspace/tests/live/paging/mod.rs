@@ -5,6 +5,7 @@
 mod alertmanager;
 mod chain;
 mod machine;
+mod mail;
 mod network;
 mod planes;
 mod receiver;
@@ -41,8 +42,23 @@ fn faults_reach_the_right_people() {
     chain.lossy_link();
     chain.plane_crossing();
     chain.full_spool();
+    chain.taken_pushes();
+    chain.signal_is_not_wanted();
     chain.expired_certificate();
+    // All but the certificate are over, and each must be forgotten.
+    chain.cut_windows();
+    chain.resolve();
+    chain.goes_on("KldtraceCertificateUrgent");
+    chain.renewed_certificate();
+    chain.resolve();
     chain.killed_daemon();
+    for team in ["storage", "network", "platform"] {
+        for subject in ["[FIRING:1]", "[RESOLVED]"] {
+            let subjects = chain.mailbox.subjects(&format!("{team}@localhost"));
+            let mut words = subjects.iter().filter(|one| one.starts_with(subject));
+            assert!(words.next().is_some(), "{subject} to {team}: {subjects:#?}");
+        }
+    }
     // Prometheus sent it before it knew of Alertmanager: again after a minute.
     chain.receiver.wait("the watchdog", |message| {
         message.to == "watchdog" && message.firing && message.is_about("Watchdog")

@@ -16,18 +16,22 @@ use crate::{
     net::{Family, Lab},
 };
 
+/// So many connects to a port on which nobody listens.
+pub fn refused(connects: usize) {
+    let closed = free_port();
+    for _ in 0..connects {
+        TcpStream::connect(("127.0.0.1", closed)).unwrap_err();
+    }
+}
+
 impl Chain {
     /// Connects to a port on which nobody listens. A counter needs two samples.
     pub fn refused_connects(&mut self) {
-        let closed = free_port();
-        let refused = || TcpStream::connect(("127.0.0.1", closed)).unwrap_err();
-        refused();
+        refused(1);
         let counter = "kldtrace_tcp_connect_failures_total{reason=\"refused\"} > 0";
         self.prometheus.wait_for_news(counter);
         let begun = Instant::now();
-        for _ in 0..1000 {
-            refused();
-        }
+        refused(1000);
         self.pages(
             begun,
             "1,000 connects to a closed port",
@@ -35,6 +39,7 @@ impl Chain {
             &["#network"],
             "on n-1 cannot connect: refused",
         );
+        self.undone("TcpConnectsFailing");
     }
 
     /// A server that accepts nobody, with a queue of one.
@@ -57,6 +62,7 @@ impl Chain {
                 "A server on n-1 does not accept its connections in time",
             );
         });
+        self.undone("TcpListenOverflow");
     }
 
     /// A link that loses some of what is sent over it.
@@ -97,5 +103,6 @@ impl Chain {
                 &format!("n-1 loses packets on {}", lab.client.interface),
             );
         });
+        self.undone("TcpRetransmitsHigh");
     }
 }

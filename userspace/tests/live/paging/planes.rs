@@ -113,5 +113,6 @@ impl Chain {
             &["page-network", "#network"],
             "Somebody tries to cross from or to the plane front on n-3",
         );
+        self.undone("PlaneCrossing");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::chain::Chain;
-use crate::{double::Double, journald::Journald};
+use crate::{common::wait_for, double::Double, journald::Journald, pushes::Receiver as Collector};
 
 /// The smallest that a spool may be.
 const SPOOL: usize = 8 << 20;
@@ -52,11 +52,16 @@ impl Logs {
 }
 
 impl Chain {
-    /// Loki goes away while much is logged.
+    /// Loki goes away while much is logged. It took something a moment ago, so
+    /// that it is the spool that pages, which a receiver that is long away keeps
+    /// quiet.
     pub fn full_spool(&mut self) {
         self.logs.log(LINE);
-        let taken = "kldtrace_push_requests_total{destination=\"loki\",result=\"taken\"} > 0";
-        self.prometheus.wait_for_news(taken);
+        let taken =
+            "increase(kldtrace_push_requests_total{destination=\"loki\",result=\"taken\"}[5m])";
+        wait_for("a push that Prometheus knows was taken", || {
+            !self.prometheus.query(&format!("{taken} > 0")).is_empty()
+        });
         self.logs.loki = None;
         let begun = Instant::now();
         self.logs.log(SPOOL * 9 / 10);
@@ -77,5 +82,13 @@ impl Chain {
             "Entries of n-2 for loki are lost: full",
         );
         self.logs.loki = Some(Double::at(self.logs.port));
+        self.undone("KldtraceSpoolFilling");
+        self.undone("KldtracePushLost");
+    }
+
+    /// Somebody takes the metrics that nobody took.
+    pub fn taken_pushes(&mut self) {
+        self.collector = Some(Collector::at(self.collector_port));
+        self.undone("KldtracePushDown");
     }
 }

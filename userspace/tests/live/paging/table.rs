@@ -1,14 +1,22 @@
 //! How long it took.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 /// A fault that was told.
 pub struct Fault {
     what: &'static str,
-    alert: &'static str,
-    to: &'static [&'static str],
+    pub alert: &'static str,
+    pub to: &'static [&'static str],
     /// `None`: it was told before it was caused, as the machine had it already.
     paged: Option<Duration>,
+    /// Since when it is no more.
+    pub undone: Option<Instant>,
+    /// How long after that its end was told, and how much of it was after
+    /// windows were cut.
+    pub resolved: Option<(Duration, Duration)>,
 }
 
 impl Fault {
@@ -23,6 +31,8 @@ impl Fault {
             alert,
             to,
             paged,
+            undone: None,
+            resolved: None,
         }
     }
 }
@@ -33,8 +43,14 @@ impl fmt::Display for Fault {
             Some(paged) => format!("{:.1}", paged.as_secs_f64()),
             None => "before".to_owned(),
         };
-        let to = self.to.join(", ");
-        write!(f, "| {} | {} | {to} | {paged} |", self.what, self.alert)
+        let resolved = match self.resolved {
+            Some((after, cut)) => {
+                format!("{:.1} | {:.1}", after.as_secs_f64(), cut.as_secs_f64())
+            }
+            None => "|".to_owned(),
+        };
+        let (what, alert, to) = (self.what, self.alert, self.to.join(", "));
+        write!(f, "| {what} | {alert} | {to} | {paged} | {resolved} |")
     }
 }
 
