@@ -145,11 +145,7 @@ impl Host {
     /// Runs something in its namespace and its cgroup: sockets made there are
     /// its own for good, whoever uses them. Keep it short, others wait.
     pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
-        // A cgroup (that is not threaded) takes whole processes only.
-        static MOVING: Mutex<()> = Mutex::new(());
-        let _moving = MOVING.lock().unwrap_or_else(PoisonError::into_inner);
-        let _stay = Stay::in_cgroup(&self.cgroup);
-        self.in_namespace(run)
+        in_cgroup(&self.cgroup, || self.in_namespace(run))
     }
 
     /// An unconnected TCP socket of its own.
@@ -263,6 +259,15 @@ impl Drop for Host {
         }
         eprintln!("left behind: {}", self.cgroup.display());
     }
+}
+
+/// Runs something in a cgroup, while others wait that want another.
+pub fn in_cgroup<T>(cgroup: &Path, run: impl FnOnce() -> T) -> T {
+    // A cgroup (that is not threaded) takes whole processes only.
+    static MOVING: Mutex<()> = Mutex::new(());
+    let _moving = MOVING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _stay = Stay::in_cgroup(cgroup);
+    run()
 }
 
 /// The whole process in another cgroup; moves back when dropped.

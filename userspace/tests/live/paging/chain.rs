@@ -2,8 +2,11 @@
 
 use std::{fs, path::Path, time::Instant};
 
+use serde_json::Value;
+
 use super::{
     alertmanager::{Alertmanager, export},
+    hostile::{NODE, Unit, for_slack},
     mail::Mailbox,
     planes::Planes,
     receiver::{Message, Receiver},
@@ -40,8 +43,10 @@ fn prometheus(ports: [u16; 3], alertmanager: u16) -> Prometheus {
     // meanwhile is as slow as the default allows: the fault is worse than that.
     set.extend(["block_rate=0.01", "sched_runqueue_seconds=0.05"].map(str::to_owned));
     export("alerts", &folder.path().join("rules"), &set);
-    let targets = ports.iter().zip(["n-1", "n-2", "n-3"]).map(|(port, node)| {
+    let targets = ports.iter().zip(["n-1", "n-2", NODE]).map(|(port, node)| {
         let scheme = if node == "n-2" { "https" } else { "http" };
+        // A string of JSON is one of YAML.
+        let node = Value::from(node);
         format!("{{targets: ['127.0.0.1:{port}'], labels: {{node: {node}, __scheme__: {scheme}}}}}")
     });
     let config = format!(
@@ -86,8 +91,10 @@ pub struct Chain {
     pub certificate: tempfile::TempDir,
     /// The log lines that n-2 pushes.
     pub logs: Logs,
-    /// The node n-3.
+    /// On a node with a hostile name.
     pub planes: Planes,
+    /// One that connects on n-1.
+    pub unit: Unit,
     pub receiver: Receiver,
     pub mailbox: Mailbox,
     pub prometheus: Prometheus,
@@ -104,6 +111,7 @@ impl Chain {
     /// `None`, and a line that says so, where it cannot be.
     pub fn start() -> Option<Self> {
         let logs = Logs::start()?;
+        let unit = Unit::new();
         let spool = tempfile::tempdir().unwrap();
         let collector_port = free_port();
         let more = more(spool.path(), collector_port);
@@ -133,6 +141,7 @@ impl Chain {
             certificate,
             logs,
             planes,
+            unit,
             receiver,
             mailbox,
             prometheus,
@@ -145,7 +154,7 @@ impl Chain {
     }
 
     /// Waits for the messages of a fault that began then, each to whom it must
-    /// go, with these words in it.
+    /// go, with these words in it: harmless to Slack if they are for a channel.
     pub fn pages(
         &mut self,
         begun: Instant,
@@ -155,6 +164,8 @@ impl Chain {
         says: &str,
     ) {
         let came = to.iter().map(|&to| {
+            let channel = to.starts_with('#').then(|| for_slack(says));
+            let says = channel.as_deref().unwrap_or(says);
             self.receiver.wait(&format!("{alert} to {to}"), |message| {
                 message.firing
                     && message.to == to

@@ -4,6 +4,7 @@
 
 mod alertmanager;
 mod chain;
+mod hostile;
 mod machine;
 mod mail;
 mod network;
@@ -38,9 +39,11 @@ fn faults_reach_the_right_people() {
     chain.busy_cpus();
     chain.slow_disk();
     chain.refused_connects();
+    chain.hostile_unit();
     chain.full_accept_queue();
     chain.lossy_link();
     chain.plane_crossing();
+    chain.hostile_plane();
     chain.full_spool();
     chain.taken_pushes();
     chain.signal_is_not_wanted();

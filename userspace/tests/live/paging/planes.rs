@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::chain::Chain;
+use super::{chain::Chain, hostile::NODE};
 use crate::{
     beside::{ADDRESS, Daemon, said},
     common::get,
@@ -111,7 +111,7 @@ impl Chain {
             "100 packets of one plane come in on another",
             "PlaneCrossing",
             &["page-network", "#network"],
-            "Somebody tries to cross from or to the plane front on n-3",
+            &format!("Somebody tries to cross from or to the plane front on {NODE}"),
         );
         self.undone("PlaneCrossing");
     }
