@@ -37,6 +37,10 @@ fn faults_reach_the_right_people() {
         "otlp takes nothing from n-1",
     );
     chain.busy_cpus();
+    // Lost entries are remembered longest, so they come early.
+    chain.full_spool();
+    chain.taken_pushes();
+    chain.signal_is_not_wanted();
     chain.slow_disk();
     chain.refused_connects();
     chain.hostile_unit();
@@ -44,9 +48,6 @@ fn faults_reach_the_right_people() {
     chain.lossy_link();
     chain.plane_crossing();
     chain.hostile_plane();
-    chain.full_spool();
-    chain.taken_pushes();
-    chain.signal_is_not_wanted();
     chain.expired_certificate();
     // All but the certificate are over, and each must be forgotten.
     chain.cut_windows();
