@@ -158,6 +158,39 @@ fn connections_that_were_there_before_go_on_and_refusals_make_none() {
     assert_eq!(host.judge(1, &facts(peer, ACK)).reason, Reason::Established);
 }
 
+/// A rule for questions, with a rate or without, is none for the answers to
+/// the node's own.
+#[test]
+fn answers_to_the_nodes_echoes_pass_whatever_rules_say_of_questions() {
+    for rate in ["", "rate = \"1/m\"\n"] {
+        for (protocol, node, peer) in [
+            ("icmp", "10.0.0.2", "10.0.0.9"),
+            ("icmpv6", "fd00::2", "fd00::9"),
+        ] {
+            let rule = format!(
+                "[[plane.rule]]\nname = \"r\"\nverdict = \"allow\"\nprotocol = \"{protocol}\"\n\
+                 icmp = [\"echo-request\"]\n{rate}"
+            );
+            let mut host = Host::new(policy("enforce", &rule, 1).cells);
+            let answer = facts(&format!("{protocol} {peer} > {node} echo-reply"), 0);
+            assert_eq!(host.judge(1, &answer).action, Action::Drop);
+            host.leaves(
+                1,
+                &facts(&format!("{protocol} {node} > {peer} echo-request"), 0),
+            );
+            for generation in 2..5 {
+                let outcome = host.judge(1, &answer);
+                assert_eq!(outcome.reason, Reason::Established, "{rate}{protocol}");
+                host.cells = policy("enforce", &rule, generation).cells;
+            }
+            // What the node answers makes no flow of questions.
+            let question = facts(&format!("{protocol} {peer} > {node} echo-request"), 0);
+            host.leaves(1, &question.turned());
+            assert_eq!(host.judge(1, &question).reason, Reason::Rule);
+        }
+    }
+}
+
 /// Each packet of a rule with a rate counts, but of TCP only the first.
 #[test]
 fn rates_count_packets_and_connections() {

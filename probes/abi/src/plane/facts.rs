@@ -1,6 +1,9 @@
 //! What the parser finds in a packet.
 
-use super::address::Address;
+use super::{
+    address::Address,
+    transport::{ICMP, ICMPV6},
+};
 
 /// What a frame carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -187,7 +190,8 @@ impl Facts {
         unsafe { core::mem::transmute::<[u64; 7], Self>(words) }
     }
 
-    /// The same in the other direction.
+    /// The same in the other direction: a question becomes its answer, and an
+    /// answer the question.
     #[inline(always)]
     #[must_use]
     pub const fn turned(&self) -> Self {
@@ -196,7 +200,22 @@ impl Facts {
             destination: self.source,
             source_port: self.destination_port,
             destination_port: self.source_port,
+            icmp_type: turned_type(self.protocol, self.icmp_type),
             ..*self
         }
+    }
+}
+
+/// Echo and time stamp, and their replies (RFC 792, RFC 4443).
+#[inline(always)]
+const fn turned_type(protocol: u8, kind: u8) -> u8 {
+    match (protocol, kind) {
+        (ICMP, 8) => 0,
+        (ICMP, 0) => 8,
+        (ICMP, 13) => 14,
+        (ICMP, 14) => 13,
+        (ICMPV6, 128) => 129,
+        (ICMPV6, 129) => 128,
+        _ => kind,
     }
 }

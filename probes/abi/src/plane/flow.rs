@@ -46,7 +46,8 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// Of a packet that arrives; `None`: such packets belong to no flow.
+    /// Of a packet that arrives, or the answer to one that leaves; `None`: such
+    /// packets belong to no flow.
     #[inline(always)]
     pub fn arriving(facts: &Facts, plane: u8) -> Option<Self> {
         let local_port = if !is_icmp(facts) {
@@ -57,23 +58,6 @@ impl FlowKey {
             return None;
         };
         Self::of(facts, plane, local_port)
-    }
-
-    /// Of a packet that leaves, turned: the key of its answers. `None`: it has
-    /// none, or is an answer itself.
-    #[inline(always)]
-    pub fn answering(turned: &Facts, plane: u8) -> Option<Self> {
-        if !is_icmp(turned) {
-            return Self::arriving(turned, plane);
-        }
-        // RFC 792 and RFC 4443: echo and time stamp.
-        let answer = match (turned.protocol, turned.icmp_type) {
-            (ICMP, 8) => 0,
-            (ICMP, 13) => 14,
-            (ICMPV6, 128) => 129,
-            _ => return None,
-        };
-        Self::of(turned, plane, answer)
     }
 
     #[inline(always)]

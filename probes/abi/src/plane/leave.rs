@@ -31,7 +31,7 @@ pub fn unknown<K: Tables>(tables: &mut K, number: u8, answer: &Facts) -> Option<
     if plane.own == 0 {
         return None;
     }
-    let key = FlowKey::answering(answer, number)?;
+    let key = FlowKey::arriving(answer, number)?;
     let now = tables.tick();
     let mut others = false;
     if let Some(flow) = tables.flow(&key) {
@@ -59,7 +59,7 @@ pub fn keep<K: Tables>(
     outcome: Outcome,
 ) -> Option<()> {
     let generation = plane(tables, number)?.generation;
-    let key = FlowKey::answering(answer, number)?;
+    let key = FlowKey::arriving(answer, number)?;
     let now = tables.tick();
     let flow = if matches!(outcome.action, Action::Pass) {
         let limited = outcome.limited & RULE_RATE != 0 && !flow::is_tcp(answer);
