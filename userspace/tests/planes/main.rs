@@ -24,4 +24,5 @@ mod reference;
 mod run;
 mod shown;
 mod spoof;
+mod traffic;
 mod veth;

@@ -54,6 +54,10 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
         "reads and tests what alerts are routed by (amtool)",
     ),
     (Goal::Test, "tmux", "a terminal for tests of the live view"),
+    (Goal::Test, "bird2", "BGP and BFD across planes"),
+    (Goal::Test, "keepalived", "VRRP across planes"),
+    (Goal::Test, "openssh-server", "SSH across planes"),
+    (Goal::Test, "openssh-client", "SSH across planes"),
     (
         Goal::Bench,
         "libbpf-tools",
@@ -65,6 +69,15 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
         "xdp-tools",
         "xdp-filter, a peer of the planes' filters",
     ),
+];
+
+/// Packages whose service starts when they are installed, and its unit.
+const SERVICES: &[(&str, &str)] = &[
+    ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("bird2", "bird"),
+    ("keepalived", "keepalived"),
+    ("openssh-server", "ssh"),
 ];
 
 /// Installs what `goal` needs and the machine lacks.
@@ -96,8 +109,8 @@ pub fn install(goal: Goal) -> Result<()> {
         )
     })?;
     // The tests start their own; nobody asked for a service.
-    for service in ["prometheus", "prometheus-alertmanager"] {
-        if missing.contains(&service) && sh::find("systemctl").is_some() {
+    for (package, service) in SERVICES {
+        if missing.contains(package) && sh::find("systemctl").is_some() {
             let unit = format!("{service}.service");
             let disable = ["disable", "--quiet", "--now", &unit];
             let outcome = match sh::output(sh::command("systemctl").args(disable)) {

@@ -4,5 +4,5 @@
 mod changes;
 mod interfaces;
 mod killed;
-mod node;
+pub mod node;
 mod tool;
