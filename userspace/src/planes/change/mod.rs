@@ -21,7 +21,7 @@ mod steps;
 
 pub use self::steps::Step;
 
-use std::{collections::VecDeque, fs, time::Duration};
+use std::{collections::VecDeque, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 
@@ -31,7 +31,7 @@ use super::{
     compile::{self, Compiled},
     interfaces,
     numbers::Numbers,
-    pins::{Epoch, Pins, object_hash},
+    pins::{Epoch, Pins, names, object_hash},
     policy::Policy,
     programs::Set,
     roots::Roots,
@@ -72,6 +72,8 @@ pub struct Change {
     set: Option<Set>,
     /// The epoch to come, if its programs are new ones.
     epoch: Option<Epoch>,
+    /// Maps that were there before.
+    maps: Vec<PathBuf>,
     by: Act,
     steps: VecDeque<Step>,
     /// Looks at links that are left: each finds less to do.
@@ -238,7 +240,9 @@ impl Change {
         if state != before {
             state.save(roots, &lock)?;
         }
+        let maps = names(&pins.maps())?;
         Ok(Self {
+            maps: maps.iter().map(|name| pins.maps().join(name)).collect(),
             roots: roots.clone(),
             pins,
             lock,

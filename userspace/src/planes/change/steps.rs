@@ -1,6 +1,6 @@
 //! The steps.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use kldtrace_abi::plane::count::{plane_counters, rule_counters};
@@ -226,28 +226,35 @@ impl Change {
     }
 
     fn tidy(&mut self) -> anyhow::Result<()> {
+        let mut epochs = self.pins.epochs()?;
+        let valid = self.state.current.is_some().then(|| epochs.pop()).flatten();
+        for epoch in epochs {
+            Set::new(self.pins.epoch(&epoch), epoch.places).remove()?;
+        }
+        let maps = match &valid {
+            Some(epoch) => self.pins.shared(epoch.places)?,
+            None => Vec::new(),
+        };
+        let maps: Vec<_> = maps.into_iter().map(|map| map.path).collect();
+        self.keep_only(&maps)
+    }
+
+    /// Lets go of policies that nobody can return to, of programs that are not
+    /// valid yet, and of all shared maps but these.
+    fn keep_only(&self, maps: &[PathBuf]) -> anyhow::Result<()> {
         let kept: Vec<_> = self.state.policies().map(|one| one.generation).collect();
         for generation in self.pins.generations()? {
             if !kept.contains(&generation) {
                 remove(&self.pins.image(generation))?;
             }
         }
-        let mut epochs = self.pins.epochs()?;
-        let valid = self.state.current.is_some().then(|| epochs.pop()).flatten();
-        for epoch in epochs {
-            Set::new(self.pins.epoch(&epoch), epoch.places).remove()?;
-        }
         let next = self.pins.next_epoch();
         if next.exists() {
             Set::new(next, 0).remove()?;
         }
-        let maps = match &valid {
-            Some(epoch) => self.pins.shared(epoch.places)?,
-            None => Vec::new(),
-        };
         for name in names(&self.pins.maps())? {
             let path = self.pins.maps().join(name);
-            if !maps.iter().any(|map| map.path == path) {
+            if !maps.contains(&path) {
                 remove(&path)?;
             }
         }
@@ -260,15 +267,23 @@ impl Change {
         if self.to != To::Next || !self.steps.iter().any(|step| matches!(step, Step::Commit)) {
             return error;
         }
+        // Nothing that judges packets is other than before: there is only to let
+        // go of what was made, which needs no memory.
+        let untouched = self.steps.iter().any(|step| matches!(step, Step::Early));
         let Self {
             roots,
             pins,
             lock,
             mut state,
+            maps,
             ..
         } = self;
         let back = || -> anyhow::Result<()> {
             state.next = None;
+            if untouched {
+                state.save(&roots, &lock)?;
+                return Self::recover(&roots, lock)?.keep_only(&maps);
+            }
             // A new epoch is no longer the valid one.
             let running = pins.generation()?;
             let current = state.current.as_ref().map(|one| one.generation);

@@ -4,5 +4,6 @@
 mod changes;
 mod interfaces;
 mod killed;
+mod memory;
 pub mod node;
 mod tool;
