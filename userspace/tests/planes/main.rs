@@ -6,6 +6,7 @@ mod apply;
 mod beside;
 mod corpus;
 mod cost;
+mod crowded;
 mod daemon;
 mod drops;
 mod example;
