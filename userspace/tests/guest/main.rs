@@ -6,6 +6,10 @@
 #[allow(dead_code, reason = "the live tests need more of it")]
 mod common;
 mod machine;
+mod paging;
+#[path = "../live/prometheus/server.rs"]
+#[expect(dead_code, reason = "the live tests ask more of it")]
+mod prometheus;
 mod shared;
 mod wireguard;
 mod zfs;

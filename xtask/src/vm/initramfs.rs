@@ -26,6 +26,14 @@ const TOOLS: &[(&str, bool)] = &[
     ("losetup", true),
     ("dmsetup", true),
     ("bpftool", false),
+    ("prometheus", false),
+    ("prometheus-alertmanager", false),
+];
+
+/// Files that these read.
+const FILES: &[&str] = &[
+    "/usr/share/prometheus/alertmanager/default.tmpl",
+    "/usr/share/prometheus/alertmanager/email.tmpl",
 ];
 
 /// What a run puts into the guest.
@@ -79,6 +87,11 @@ pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
             None if required => bail!("{tool} is not installed: cargo xtask setup --for guest"),
             None => {}
         }
+    }
+    for file in FILES.iter().map(Path::new).filter(|file| file.exists()) {
+        let place = tree.join(file.strip_prefix("/")?);
+        fs::create_dir_all(place.parent().context("a file in no folder")?)?;
+        copy(file, &place)?;
     }
     for name in ["modprobe", "insmod", "rmmod", "lsmod", "modinfo"] {
         std::os::unix::fs::symlink("/usr/sbin/kmod", tree.join("sbin").join(name))?;

@@ -130,7 +130,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 
 /// The scenarios in the first guest: a step of `cargo xtask test`.
 pub fn first_guest() -> Result<Tests> {
-    tests(&matrix::CELLS[0], None, None, 1200)
+    tests(&matrix::CELLS[0], None, None, 1800)
 }
 
 /// Says what a step of the preparation came to.

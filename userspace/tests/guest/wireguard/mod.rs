@@ -6,7 +6,7 @@ mod flood;
 mod injected;
 mod minutes;
 mod named;
-mod net;
+pub mod net;
 mod planes;
 mod probes;
 mod refused;
