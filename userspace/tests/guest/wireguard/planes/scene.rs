@@ -214,15 +214,20 @@ fn underlay(space: &str, there: &str, carrier: &str, own: &str) {
 
 impl Drop for Scene {
     fn drop(&mut self) {
+        // Not through sh, which panics.
+        let ip = |arguments: &[&str]| {
+            let _ = std::process::Command::new("ip").args(arguments).output();
+        };
         let peers = Peer::ALL.map(Peer::space);
         for space in [NODE, CARRIER]
             .into_iter()
             .chain(peers.iter().map(|one| &one[..]))
         {
-            // Not through sh, which panics.
-            let _ = std::process::Command::new("ip")
-                .args(["netns", "del", space])
-                .status();
+            // Whoever listens in a namespace keeps it, and all that is in it.
+            for tunnel in &TUNNELS {
+                ip(&["-n", space, "link", "del", tunnel.device]);
+            }
+            ip(&["netns", "del", space]);
             let _ = fs::remove_file(format!("/tmp/{space}.key"));
         }
     }
