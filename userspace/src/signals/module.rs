@@ -1,7 +1,7 @@
 //! The probes of a kernel module, which come and go with it; and those of
 //! planes, which come and go with policies.
 
-use std::sync::Arc;
+use std::{cell::LazyCell, sync::Arc};
 
 use aya::maps::{MapData, RingBuf};
 use kldtrace_exporters::model::{Event, Family};
@@ -27,14 +27,11 @@ pub trait Module: Send {
         modules::loading(self.object().module?)
     }
 
-    /// Why none is there, and what to do.
-    fn absent_because(&self) -> String {
-        modules::absent_because(self.object().module.unwrap_or_default())
-    }
-
-    /// Whether its absence is what the node's administrator wants.
-    fn unused(&self) -> bool {
-        false
+    /// What its signals are while none is there, with why, and what to do.
+    fn absence(&self) -> Availability {
+        Availability::Waiting(modules::absent_because(
+            self.object().module.unwrap_or_default(),
+        ))
     }
 
     /// Loads and attaches the probes of these signals. The module is there.
@@ -193,11 +190,11 @@ impl Slot {
         if let Some(loaded) = self.module.loaded() {
             return loaded.signals.iter().cloned().map(withheld).collect();
         }
-        let why = match (&self.loading, &self.failure) {
+        // Not asked where all is read: it may look at files.
+        let why = LazyCell::new(|| match (&self.loading, &self.failure) {
             (Some(_), Some(error)) => Availability::Absent(error.clone()),
-            _ if self.module.unused() => Availability::Unused(self.module.absent_because()),
-            _ => Availability::Waiting(self.module.absent_because()),
-        };
+            _ => self.module.absence(),
+        });
         let wanted = self.wanted.iter().map(|signal| {
             if self.loading.is_some() && self.module.reads(signal) {
                 return (*signal, Availability::Available);

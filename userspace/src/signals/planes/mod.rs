@@ -28,7 +28,7 @@ use super::{clock::Clock, families::from_facts, module::Module, own::MapState};
 use crate::{
     catalogue::{Numbers, Signal},
     kernel::{
-        loader::{Loaded, Options},
+        loader::{Availability, Loaded, Options},
         modules::Loading,
         object::{ObjectFile, PLANE},
     },
@@ -93,19 +93,21 @@ impl Module for Planes {
         Some(Loading(number))
     }
 
-    fn absent_because(&self) -> String {
-        match self.pins.epochs() {
-            Ok(epochs) if !epochs.is_empty() => APPLIED_JUST_NOW.to_owned(),
-            Ok(_) if self.unused() => "no policy is applied: kldtrace planes apply FILE".to_owned(),
-            Ok(_) => "the policy's programs are gone: kldtrace planes restore".to_owned(),
-            Err(error) => format!("{error:#}"),
-        }
-    }
-
     /// Where a policy was applied its programs should be there.
-    fn unused(&self) -> bool {
+    fn absence(&self) -> Availability {
         let applied = State::load(&self.roots).map(|state| state.current.is_some());
-        matches!(applied, Ok(false)) && self.pins.epochs().is_ok()
+        match (self.pins.epochs(), applied) {
+            (Ok(epochs), _) if !epochs.is_empty() => {
+                Availability::Waiting(APPLIED_JUST_NOW.to_owned())
+            }
+            (Ok(_), Ok(false)) => {
+                Availability::Unused("no policy is applied: kldtrace planes apply FILE".to_owned())
+            }
+            (Ok(_), Ok(true)) => Availability::Waiting(
+                "the policy's programs are gone: kldtrace planes restore".to_owned(),
+            ),
+            (Err(error), _) | (_, Err(error)) => Availability::Waiting(format!("{error:#}")),
+        }
     }
 
     fn attach(&mut self, _: &[&'static Signal], _: &Options) -> anyhow::Result<()> {
