@@ -17,7 +17,7 @@ use kldtrace_abi::plane::Fragment;
 
 use super::{
     packet::Packet,
-    scene::{NODE, Peer, Scene, UNDER, within},
+    scene::{CARRIER, NODE, Peer, Scene, UNDER, within},
     services::{NODE_HOST, OTHER_HOST, addresses, ports, tcp_answers, udp_answers},
 };
 
@@ -62,21 +62,18 @@ fn at_once(target: IpAddr) -> Vec<SocketAddr> {
 /// The same past WireGuard, from the underlay: the node's addresses on the
 /// wanted planes, by way of its eth0.
 pub fn reached_from_outside(scene: &Scene) -> Vec<SocketAddr> {
-    let space = Peer::Attacker.space();
+    let (space, gateway) = (Peer::Attacker.space(), Peer::Attacker.gateway());
     let mut reached = Vec::new();
     for plane in WANTED {
         let target = addresses(plane, NODE_HOST)[0];
-        scene.on(
-            "klcarrier",
-            &format!("ip route add {target}/32 via {UNDER}"),
-        );
+        scene.on(CARRIER, &format!("ip route add {target}/32 via {UNDER}"));
         scene.on(
             &space,
-            &format!("ip route add {target}/32 via 203.0.113.29 dev eth0"),
+            &format!("ip route add {target}/32 via {gateway} dev eth0"),
         );
         reached.extend(at_once(target));
         scene.on(&space, &format!("ip route del {target}/32 dev eth0"));
-        scene.on("klcarrier", &format!("ip route del {target}/32"));
+        scene.on(CARRIER, &format!("ip route del {target}/32"));
     }
     reached
 }

@@ -86,11 +86,16 @@ impl Peer {
     fn under(self) -> u8 {
         16 + 4 * self as u8
     }
+
+    /// The carrier's address on its link.
+    pub fn gateway(self) -> String {
+        format!("203.0.113.{}", self.under() + 1)
+    }
 }
 
 pub const NODE: &str = "klnode";
 /// Routes between the node's eth0 and those of the others.
-const CARRIER: &str = "klcarrier";
+pub const CARRIER: &str = "klcarrier";
 /// The node's address on the underlay.
 pub const UNDER: &str = "203.0.113.1";
 
@@ -121,9 +126,8 @@ impl Scene {
         underlay(NODE, "c0", "203.0.113.2", UNDER);
         for peer in Peer::ALL {
             let (space, under) = (peer.space(), peer.under());
-            let (carrier, own) = (under + 1, under + 2);
-            let [carrier, own] = [carrier, own].map(|one| format!("203.0.113.{one}"));
-            underlay(&space, &format!("c{under}"), &carrier, &own);
+            let own = format!("203.0.113.{}", under + 2);
+            underlay(&space, &format!("c{under}"), &peer.gateway(), &own);
         }
         for tunnel in &TUNNELS {
             scene.interface(NODE, tunnel, 1);
