@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod kernel;
 pub mod planes;
 pub mod push;
+pub mod quantile;
 pub mod selection;
 pub mod signals;
 pub mod view;

@@ -23,10 +23,8 @@ pub use self::quantile::Quantile;
 use self::quantile::{Tail, tail};
 use crate::{
     catalogue,
-    view::{
-        group::{Filter, Labels, Row, Selection, Shown, rows},
-        quantile::{count, merge},
-    },
+    quantile::{count, merge},
+    view::group::{Filter, Labels, Row, Selection, Shown, rows},
 };
 
 /// The labels that operations can be told apart by.

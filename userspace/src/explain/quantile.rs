@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use kldtrace_exporters::model::Histogram;
 
-use crate::view::quantile::{count, middle};
+use crate::quantile::{count, middle};
 
 /// A quantile, in millionths: whole numbers make no surprises at the edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

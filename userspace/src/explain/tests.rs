@@ -7,7 +7,7 @@ use super::*;
 fn buckets(buckets: &[(i32, u64)]) -> Histogram {
     let sum: f64 = buckets
         .iter()
-        .map(|(index, count)| crate::view::quantile::middle(*index) * 1e9 * *count as f64)
+        .map(|(index, count)| crate::quantile::middle(*index) * 1e9 * *count as f64)
         .sum();
     Histogram {
         sum_ns: format!("{sum:.0}").parse().unwrap(),

@@ -13,10 +13,10 @@ use kldtrace_exporters::model::Histogram;
 use super::{
     group::{Row, Selection, Shown, total},
     octaves,
-    quantile::Summary,
     screen::Line,
     table, text,
 };
+use crate::quantile::Summary;
 
 /// The frame's styles.
 pub mod style {

@@ -5,8 +5,10 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use kldtrace_exporters::model::{Family, Histogram, Series, Value};
 
-use super::quantile::{count, merge, since};
-use crate::words::{did_you_mean, matches};
+use crate::{
+    quantile::{count, merge, since},
+    words::{did_you_mean, matches},
+};
 
 /// A histogram signal to show, as the catalogue has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,8 @@ use std::{
 use anyhow::Context as _;
 use kldtrace_exporters::model::Histogram;
 
-use super::{
-    group::{Row, Shown, total},
-    quantile::middle,
-};
+use super::group::{Row, Shown, total};
+use crate::quantile::middle;
 
 /// HdrHistogram's histogram of counts, in nanoseconds.
 pub type Hdr = hdrhistogram::Histogram<u64>;
@@ -145,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::view::quantile::{Summary, tests::histograms};
+    use crate::quantile::{Summary, tests::histograms};
 
     #[test]
     fn percentile_text_as_plotters_read_it() {

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use super::{
     draw::{Stretch, per_second},
     group::{Row, Shown},
-    quantile::Summary,
     text,
 };
+use crate::quantile::Summary;
 
 /// Writes the plain header. Lines that hold no figures start with `#`.
 pub fn header(out: &mut dyn Write, shown: &[Shown]) -> io::Result<()> {

@@ -11,7 +11,6 @@ pub mod group;
 pub mod hgrm;
 mod lines;
 mod octaves;
-pub mod quantile;
 pub mod screen;
 pub mod session;
 mod table;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{draw::style, quantile::Summary, screen::Line, text};
+use super::{draw::style, screen::Line, text};
+use crate::quantile::Summary;
 
 /// A row of the table.
 pub struct Entry {

@@ -37,7 +37,7 @@ const SHOWN: [Shown; 2] = [
 
 fn histogram(buckets: &[(i32, u64)]) -> Histogram {
     let nanoseconds = |(index, count): &(i32, u64)| {
-        let nanoseconds = super::quantile::middle(*index) * 1e9;
+        let nanoseconds = crate::quantile::middle(*index) * 1e9;
         format!("{nanoseconds:.0}").parse::<u64>().unwrap() * count
     };
     Histogram {

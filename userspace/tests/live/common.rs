@@ -13,8 +13,8 @@ use kldtrace::{
     catalogue,
     cli::client::Client,
     kernel::loader::Options,
+    quantile,
     signals::{Labels, reader::Reader},
-    view::quantile,
 };
 use kldtrace_exporters::model::{Family, Histogram, Series, Value};
 

@@ -3,7 +3,7 @@
 
 use std::{fs, time::Instant};
 
-use kldtrace::view::quantile;
+use kldtrace::quantile;
 
 use super::{Pool, attach, lost};
 use crate::common::{Snapshot, gained, sh};

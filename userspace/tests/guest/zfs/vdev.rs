@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
 };
 
-use kldtrace::view::quantile;
+use kldtrace::quantile;
 use kldtrace_exporters::model::Histogram;
 
 use super::{Pool, attach};

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use kldtrace::{kernel::cgroup2, view::quantile::Summary};
+use kldtrace::{kernel::cgroup2, quantile::Summary};
 
 use super::{Gained, OFFCPU, REASONS, SIGNALS, SWITCHES, window};
 use crate::{

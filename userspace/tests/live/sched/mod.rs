@@ -7,7 +7,7 @@ mod waiting;
 
 use std::fs;
 
-use kldtrace::view::quantile::Summary;
+use kldtrace::quantile::Summary;
 use kldtrace_exporters::model::Histogram;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{io::PipeReader, os::fd::AsRawFd as _};
 
-use kldtrace::view::quantile::Summary;
+use kldtrace::quantile::Summary;
 
 use super::{CYCLE, Gained, OFFCPU, ROUNDS, RUNQUEUE, SIGNALS, competitor, median, window};
 use crate::{

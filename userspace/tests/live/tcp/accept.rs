@@ -113,7 +113,7 @@ fn accept_latency() {
                 // The last packet of the handshake may reach the server a little
                 // after connect() has returned, on the other CPU.
                 assert_close(sum, late, 0.005);
-                let p50 = kldtrace::view::quantile::Summary::of(&latency).p50;
+                let p50 = kldtrace::quantile::Summary::of(&latency).p50;
                 assert_close(p50, sum, 0.0);
                 assert_eq!(lost(&before, &after), 0);
                 // Nothing more comes of it later.

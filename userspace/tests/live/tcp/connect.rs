@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kldtrace::view::quantile::Summary;
+use kldtrace::quantile::Summary;
 
 use super::{WAKE, grew_for, timed};
 use crate::{

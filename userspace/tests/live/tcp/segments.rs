@@ -8,7 +8,7 @@ use std::{
 
 use kldtrace::{
     kernel::{btf::Btf, loader::VMLINUX_BTF},
-    view::quantile::Summary,
+    quantile::Summary,
 };
 
 use super::{drain, grew_for, pair, send, timed};
