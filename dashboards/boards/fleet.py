@@ -1,14 +1,14 @@
 """All nodes, the worst first. 500 of them: only what recording rules keep, and
-what has one series for each node."""
+what each node makes of its histograms itself."""
 
 from promql import MATCH
 from style import BAD, OF_SERIES, WARN, Board, Column, Row, alerts, fine, graph, worst
 
-RUNQUEUE = "kldtrace:sched_runqueue_seconds:p99"
-DEVICE = "kldtrace:block_device_seconds:p99"
-CONNECT = "kldtrace:tcp_connect_seconds:p99"
-COMMIT = "kldtrace:zfs_zil_commit_seconds:p99"
-SHAKE = "kldtrace:wireguard_handshake_seconds:p90"
+RUNQUEUE = f"kldtrace_sched_runqueue_p99_seconds{{{MATCH}}}"
+DEVICE = f"kldtrace_block_device_p99_seconds{{{MATCH}}}"
+CONNECT = f"kldtrace_tcp_connect_p99_seconds{{{MATCH}}}"
+COMMIT = f"kldtrace_zfs_zil_wait_p99_seconds{{{MATCH}}}"
+SHAKE = f"kldtrace_wireguard_handshake_p90_seconds{{{MATCH}}}"
 STUCK = "kldtrace:sched_uninterruptible:tasks"
 COST = "kldtrace:cost_cpus:rate10m"
 ABSENT = f"kldtrace_signal_available{{{MATCH}}} == 0"

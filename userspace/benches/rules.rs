@@ -17,7 +17,7 @@ use std::{
 
 use kldtrace::{
     bundle::{RULES, template::Bundle, values::Values},
-    catalogue::{Signal, signals},
+    catalogue::{Exported, exported},
 };
 use kldtrace_exporters::{
     model::{Family, Histogram, Kind, Series, Unit, Value},
@@ -26,10 +26,10 @@ use kldtrace_exporters::{
 use serde_json::json;
 
 const NODES: usize = 500;
-/// So that a window of five minutes has, after 100 s, as many samples as it has
-/// at the usual 15 s.
-const INTERVAL: Duration = Duration::from_secs(5);
-const WARM_UP: Duration = Duration::from_secs(100);
+/// As the configuration has it that `kldtrace export prometheus` writes.
+const INTERVAL: Duration = Duration::from_secs(15);
+/// A window of five minutes is full then.
+const WARM_UP: Duration = Duration::from_secs(320);
 /// Evaluations that are looked at.
 const LOOKS: usize = 3;
 
@@ -91,7 +91,7 @@ impl Body {
         let second = self.start.elapsed().as_secs() + 1;
         let mut last = self.last.lock().expect("no thread has panicked");
         if last.0 != second {
-            let families: Vec<_> = signals().map(|signal| family(signal, second)).collect();
+            let families: Vec<_> = exported().map(|one| family(&one, second)).collect();
             *last = (second, Arc::new(encode(format, &families)));
         }
         last.1.clone()
@@ -152,9 +152,9 @@ fn values(label: &str) -> Vec<String> {
     }
 }
 
-fn family(signal: &Signal, seconds: u64) -> Family {
+fn family(exported: &Exported, seconds: u64) -> Family {
     let mut sets: Vec<Vec<_>> = vec![Vec::new()];
-    for &label in signal.labels {
+    for &label in &exported.labels {
         let with = |set: &Vec<_>| {
             let set = set.clone();
             let more = move |value: String| [&set[..], &[(label.into(), value.into())]].concat();
@@ -162,7 +162,7 @@ fn family(signal: &Signal, seconds: u64) -> Family {
         };
         sets = sets.iter().flat_map(with).collect();
     }
-    let value = match (signal.kind, signal.unit) {
+    let value = match (exported.kind, exported.unit) {
         (Kind::Histogram, _) => Value::Histogram(Histogram {
             sum_ns: seconds * 3_000_000,
             buckets: (-80..-64).map(|index| (index, 10 * seconds)).collect(),
@@ -171,7 +171,10 @@ fn family(signal: &Signal, seconds: u64) -> Family {
         // A good day: no errors, nothing waits, and no alert fires. A rate of
         // what does not grow costs as much as any.
         (Kind::Counter, Unit::Seconds) => Value::Float(1.0),
-        _ => Value::Integer(match signal.name {
+        (Kind::Gauge, Unit::Seconds) if exported.metric != exported.signal.metric => {
+            Value::Float(0.001)
+        }
+        _ => Value::Integer(match exported.signal.name {
             "self.map_entries" | "self.series_folded" | "self.push_waiting" | "self.spool_size" => {
                 0
             }
@@ -185,10 +188,10 @@ fn family(signal: &Signal, seconds: u64) -> Family {
         value: value.clone(),
     };
     Family {
-        name: signal.metric.into(),
-        help: signal.help.into(),
-        kind: signal.kind,
-        unit: signal.unit,
+        name: exported.metric.into(),
+        help: exported.help.into(),
+        kind: exported.kind,
+        unit: exported.unit,
         series: sets.into_iter().map(series).collect(),
     }
 }

@@ -36,11 +36,8 @@ impl Summary {
         if count == 0 {
             return Self::default();
         }
-        let [p50, p90, p99, p999] = [500, 900, 990, 999].map(|per_mille| {
-            // In whole numbers: 0.9 times ten is not nine in floating point.
-            let rank = (u128::from(count) * per_mille).div_ceil(1000);
-            value_at(histogram, u64::try_from(rank).unwrap_or(u64::MAX))
-        });
+        let [p50, p90, p99, p999] = [500, 900, 990, 999]
+            .map(|per_mille| quantile(histogram, per_mille).unwrap_or_default());
         Self {
             count,
             mean: histogram.sum_seconds() / count as f64,
@@ -66,6 +63,26 @@ pub fn count(histogram: &Histogram) -> u64 {
 /// Geometric middle of bucket `index`, in seconds.
 pub fn middle(index: i32) -> f64 {
     ((f64::from(index) - 0.5) / 8.0).exp2()
+}
+
+/// The duration that `per_mille` of 1000 are at most as long as, in seconds, as of [`Summary`];
+/// `None` where there are none.
+pub fn quantile(histogram: &Histogram, per_mille: u16) -> Option<f64> {
+    let count = count(histogram);
+    (count > 0).then(|| {
+        // In whole numbers: 0.9 times ten is not nine in floating point.
+        let rank = (u128::from(count) * u128::from(per_mille)).div_ceil(1000);
+        value_at(histogram, u64::try_from(rank).unwrap_or(u64::MAX))
+    })
+}
+
+/// The durations that were longer than the upper bound of bucket `index`.
+pub fn longer_than(histogram: &Histogram, index: i32) -> u64 {
+    let beyond = histogram.buckets.iter().rev();
+    let beyond = beyond.take_while(|(bucket, _)| *bucket > index);
+    beyond.fold(histogram.overflow, |sum, (_, count)| {
+        sum.saturating_add(*count)
+    })
 }
 
 /// The duration of rank `rank` (the shortest has rank 1), in seconds.

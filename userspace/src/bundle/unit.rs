@@ -8,8 +8,6 @@ use anyhow::{Result, bail};
 pub enum Unit {
     /// Seconds as a number, of at least 0.
     Seconds,
-    /// Seconds that are a bound of the classic histograms: a power of two.
-    Bound,
     /// Something a second, of at least 0.
     PerSecond,
     /// How many.
@@ -39,7 +37,6 @@ pub enum Unit {
 /// Each unit by its word in `# set` lines.
 const WORDS: &[(&str, Unit)] = &[
     ("seconds", Unit::Seconds),
-    ("bound", Unit::Bound),
     ("per_second", Unit::PerSecond),
     ("count", Unit::Count),
     ("times", Unit::Times),
@@ -53,9 +50,6 @@ const WORDS: &[(&str, Unit)] = &[
     ("path", Unit::Path),
     ("name", Unit::Name),
 ];
-
-/// Powers of two that are bounds of the classic histograms, as seconds.
-const BOUNDS: std::ops::RangeInclusive<i32> = -20..=10;
 
 impl Unit {
     /// The unit of that word.
@@ -85,20 +79,6 @@ impl Unit {
                     bail!("must be a share between 0 and 1, not {value:?}");
                 }
                 Ok(share.to_string())
-            }
-            Self::Bound => {
-                let seconds = number(value)?;
-                if !BOUNDS
-                    .map(|power| 2f64.powi(power))
-                    .any(|bound| bound.to_bits() == seconds.to_bits())
-                {
-                    bail!(
-                        "must be a power of two, such as 0.125 or 0.25: classic histograms have \
-                         no other bounds; not {value:?}"
-                    );
-                }
-                // As the label `le` has it: 1.0 and not 1.
-                Ok(format!("{seconds:?}"))
             }
             Self::Time => {
                 if !is_time(value) {
@@ -215,8 +195,6 @@ mod tests {
         for (unit, value, spelled) in [
             (Unit::Seconds, "0.20", "0.2"),
             (Unit::Count, "1e3", "1000"),
-            (Unit::Bound, "1", "1.0"),
-            (Unit::Bound, "0.125", "0.125"),
             (Unit::Share, "1", "1"),
             (Unit::Time, "0s", "0s"),
             (Unit::Text, "#a \"b\": c", "\"#a \\\"b\\\": c\""),
@@ -241,8 +219,6 @@ mod tests {
             (Unit::Seconds, "1 or vector(1)"),
             (Unit::Seconds, "1s"),
             (Unit::Share, "1.01"),
-            (Unit::Bound, "0.1"),
-            (Unit::Bound, "2048"),
             (Unit::Time, "5"),
             (Unit::Time, "+5m"),
             (Unit::Time, "m"),

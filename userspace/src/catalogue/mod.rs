@@ -5,6 +5,7 @@
 //! does not exist.
 
 mod block;
+pub mod digests;
 mod events;
 mod journal;
 mod own;
@@ -20,6 +21,7 @@ mod zfs_taskq;
 mod zfs_trouble;
 mod zfs_zvol;
 
+use digests::DIGESTS;
 pub use events::{EVENTS, EventKind, told};
 use kldtrace_abi::{
     block::Block, histogram::Histogram, sched::Sched, tcp::Tcp, zfs as zfs_abi, zvol::Zvol,
@@ -295,6 +297,53 @@ pub fn signals() -> impl Iterator<Item = &'static Signal> {
     .flatten()
 }
 
+/// A family as it is exported: of a signal, or of a digest of one.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The signal, or the one that it is made of.
+    pub signal: &'static Signal,
+    /// Its name, without `_total`.
+    pub metric: &'static str,
+    /// Histogram, counter or gauge.
+    pub kind: Kind,
+    /// Base unit.
+    pub unit: Unit,
+    /// One sentence for people.
+    pub help: &'static str,
+    /// Label names, in order of output.
+    pub labels: Vec<&'static str>,
+}
+
+impl Exported {
+    /// The name of the exported family: counters end in `_total`.
+    pub fn name(&self) -> String {
+        exported_name(self.metric, self.kind)
+    }
+}
+
+/// Every family: those of signals, and then those of digests.
+pub fn exported() -> impl Iterator<Item = Exported> {
+    let signals = signals().map(|signal| Exported {
+        signal,
+        metric: signal.metric,
+        kind: signal.kind,
+        unit: signal.unit,
+        help: signal.help,
+        labels: signal.labels.to_vec(),
+    });
+    let digests = DIGESTS.iter().flat_map(|digest| {
+        digest.makes.iter().map(|made| Exported {
+            signal: digest.signal(),
+            metric: made.metric,
+            kind: made.kind(),
+            unit: made.unit(),
+            help: made.help,
+            labels: digest.labels_of(made),
+        })
+    });
+    signals.chain(digests)
+}
+
 /// The signal of that name.
 pub fn find(name: &str) -> Option<&'static Signal> {
     signals().find(|signal| signal.name == name)
@@ -303,10 +352,7 @@ pub fn find(name: &str) -> Option<&'static Signal> {
 impl Signal {
     /// The name of the exported family: counters end in `_total`.
     pub fn exported_name(&self) -> String {
-        match self.kind {
-            Kind::Counter => format!("{}_total", self.metric),
-            _ => self.metric.to_owned(),
-        }
+        exported_name(self.metric, self.kind)
     }
 
     /// The labels that `kldtrace latency` tells apart where nobody says which.
@@ -316,6 +362,13 @@ impl Signal {
             Subject::Wireguard => &["interface", "peer", "role"],
             _ => &[],
         }
+    }
+}
+
+fn exported_name(metric: &str, kind: Kind) -> String {
+    match kind {
+        Kind::Counter => format!("{metric}_total"),
+        _ => metric.to_owned(),
     }
 }
 

@@ -7,7 +7,10 @@ use clap_complete::Shell;
 
 use super::Cli;
 use crate::{
-    catalogue::{self, EVENTS, EventKind, Signal, Subject},
+    catalogue::{
+        self, EVENTS, EventKind, Signal, Subject,
+        digests::{DIGESTS, Digest, Made, Only},
+    },
     config::Config,
 };
 
@@ -82,18 +85,54 @@ fn reference(out: &mut dyn Write) -> std::io::Result<()> {
         "Every signal of the catalogue, with its metric. Histograms have buckets of schema 3\n\
          (see [Histograms](../concepts/histograms.md)). A signal that a kernel cannot serve is\n\
          shown by `kldtrace doctor` with the reason and by\n\
-         `kldtrace_signal_available{{signal=\"…\"}} 0`.\n"
+         `kldtrace_signal_available{{signal=\"…\"}} 0`. A digest is what the daemon makes of a\n\
+         histogram for whoever asks often and of many nodes; it comes and goes with its signal.\n"
     )?;
     for subject in Subject::ALL {
         writeln!(out, "## {}\n", subject.as_str())?;
         for signal in catalogue::signals().filter(|signal| signal.subject == subject) {
             entry(signal, out)?;
         }
+        for digest in DIGESTS.iter().filter(|one| one.signal().subject == subject) {
+            for made in digest.makes {
+                digested(digest, made, out)?;
+            }
+        }
         for event in EVENTS.iter().filter(|event| event.subject == subject) {
             told(event, out)?;
         }
     }
     Ok(())
+}
+
+/// The entry of what is made of a histogram.
+fn digested(digest: &Digest, made: &Made, out: &mut dyn Write) -> std::io::Result<()> {
+    let name = made.exported_name();
+    let labels: Vec<_> = digest
+        .labels_of(made)
+        .iter()
+        .map(|label| format!("`{label}`"))
+        .collect();
+    let only = match digest.only {
+        Only::All => String::new(),
+        Only::Is(label, value) => format!(", where `{label}` is `{value}`"),
+        Only::IsNot(label, value) => format!(", where `{label}` is not `{value}`"),
+    };
+    writeln!(out, "### Digest {name}\n\n{}\n", made.help)?;
+    writeln!(out, "| | |\n|---|---|")?;
+    writeln!(out, "| metric | `{name}` |")?;
+    writeln!(out, "| kind | {:?} |", made.kind())?;
+    writeln!(
+        out,
+        "| unit | {} |",
+        made.unit().as_str().unwrap_or("count")
+    )?;
+    let labels = match &labels[..] {
+        [] => "none".to_owned(),
+        labels => labels.join(", "),
+    };
+    writeln!(out, "| labels | {labels} |")?;
+    writeln!(out, "| made of | `{}`{only} |\n", digest.of)
 }
 
 /// An event's entry.

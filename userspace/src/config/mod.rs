@@ -26,8 +26,8 @@ pub use kinds::{
     OtlpSignal, Priority,
 };
 pub use settings::{
-    Config, Fleet, Hooks, Journal, Limits, Listen, Log, Loki, Node, Otlp, Planes, Signals, Spool,
-    Wireguard,
+    Config, Fleet, Hooks, Journal, Limits, Listen, Log, Loki, Node, Objectives, Otlp, Planes,
+    Signals, Spool, Wireguard,
 };
 
 use crate::words;

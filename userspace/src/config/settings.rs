@@ -188,6 +188,16 @@ settings! {
         /// where its time went; "0s": none is.
         slow_operation: Duration = r#""100ms""# by read::slow,
     }
+    /// What should take no longer. How much did is counted, and alerts hold it
+    /// against what may; times are rounded up to a bucket's bound, by 9 % at most.
+    objectives: Objectives {
+        /// A file operation on a dataset, 1ms to 15m. An eighth of a second is
+        /// what a person sees.
+        zfs_operation: Duration = r#""125ms""# by read_push::time::<1, 900_000>,
+        /// A TCP connect of this node, 1ms to 15m. Around the world and back is
+        /// a quarter of a second; inside a site it takes a millisecond.
+        tcp_connect: Duration = r#""250ms""# by read_push::time::<1, 900_000>,
+    }
     /// The networks of this node, by what they are for.
     planes: Planes {
         /// Names of planes, each with the name of its interface or a list of

@@ -73,7 +73,7 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let body = shared
         .with(move |reader| {
             let began = Instant::now();
-            let families = reader.families_within(patience, |_| true)?;
+            let families = reader.exported(patience)?;
             let body = prometheus::Body::new(format, encoding, &families)?;
             reader.scraped(began.elapsed());
             anyhow::Ok(body)

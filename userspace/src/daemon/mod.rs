@@ -175,6 +175,7 @@ fn start(config: &Config, serving: &Arc<Serving>) -> anyhow::Result<Reader> {
     )?;
     reader.set_node(&config.node_name());
     reader.set_serving(serving.clone());
+    reader.set_objectives(config.objectives.clone());
     reader.set_patience(config.limits.scrape_deadline);
     reader.keep_events(usize::try_from(config.limits.events)?);
     for (signal, is) in reader.signals() {
@@ -236,6 +237,7 @@ async fn reload(
             config.signals.clone(),
             config.limits.clone(),
             config.zfs.clone(),
+            config.objectives.clone(),
             config.planes.clone(),
             config.wireguard.clone(),
             config.hooks.clone(),

@@ -1,6 +1,9 @@
 //! What the daemon pushes: events as they come, and metrics at intervals.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::MissedTickBehavior;
 
@@ -87,7 +90,7 @@ pub(super) async fn measure(
     loop {
         tick.tick().await;
         let read = shared
-            .with(|reader| anyhow::Ok((reader.families(|_| true)?, reader.began())))
+            .with(|reader| anyhow::Ok((reader.exported(Duration::MAX)?, reader.began())))
             .await?;
         let (families, began) = match read {
             Ok(read) => read,

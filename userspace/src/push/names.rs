@@ -5,39 +5,44 @@ mod translator;
 
 use std::{sync::Arc, time::SystemTime};
 
-use kldtrace_exporters::model::{Histogram, Kind, Series, Value};
+use kldtrace_exporters::model::{Family, Histogram, Kind, Series, Value};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 
 use self::translator::{Type, escaped, label, unescaped};
-use crate::{catalogue, config::Config, push::metrics, signals::families::family};
+use crate::{catalogue::exported, config::Config, push::metrics};
 
 #[test]
-fn every_signal_has_one_name() {
+fn every_family_has_one_name() {
     let config = Config::default();
-    for signal in catalogue::signals() {
-        let (value, kind) = match signal.kind {
+    for exported in exported() {
+        let (value, kind) = match exported.kind {
             Kind::Counter => (Value::Integer(1), Type::Counter),
             Kind::Gauge => (Value::Integer(1), Type::Gauge),
             Kind::Histogram => (Value::Histogram(Histogram::default()), Type::Histogram),
         };
-        let labels = signal.labels.iter();
+        let labels = exported.labels.iter();
         let labels = labels.map(|name| ((*name).into(), Arc::from("x")));
-        let mut family = family(signal);
-        family.series.push(Series {
-            labels: labels.collect(),
-            value,
-        });
+        let family = Family {
+            name: exported.metric.into(),
+            help: exported.help.into(),
+            kind: exported.kind,
+            unit: exported.unit,
+            series: vec![Series {
+                labels: labels.collect(),
+                value,
+            }],
+        };
         let parcels = metrics(&config, &[family], SystemTime::UNIX_EPOCH);
         let (_, bytes) = parcels[0].entries()[0];
         let request = ExportMetricsServiceRequest::decode(bytes).unwrap();
         let metric = &request.resource_metrics[0].scope_metrics[0].metrics[0];
         for translate in [escaped, unescaped] {
             let name = translate(&metric.name, &metric.unit, kind);
-            assert_eq!(name, signal.exported_name());
+            assert_eq!(name, exported.name());
         }
-        for name in signal.labels {
-            assert_eq!(&label(name), name);
+        for name in exported.labels {
+            assert_eq!(label(name), name);
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod cgroups;
 mod clock;
 mod collector;
 pub mod devices;
+pub mod digests;
 pub mod events;
 mod exemplars;
 pub mod families;

@@ -14,11 +14,12 @@ use kldtrace_abi::histogram::Histogram;
 use kldtrace_exporters::model::{Event, Family};
 
 use super::{
-    Labels, collector::Collector, events::Store, exemplars, families::from_facts, module::Slot,
-    node::Node, own, rings::Rings, serving::Serving,
+    Labels, collector::Collector, digests::Digests, events::Store, exemplars, families::from_facts,
+    module::Slot, node::Node, own, rings::Rings, serving::Serving,
 };
 use crate::{
     catalogue::{Numbers, Signal},
+    config::{Config, Objectives},
     kernel::{
         loader::{Availability, Loaded, Options},
         object::NODE,
@@ -38,6 +39,7 @@ pub struct Reader {
     patience: Duration,
     rings: Arc<Rings>,
     events: Store,
+    digests: Digests,
     stats_time: Duration,
     stats_since: Option<Instant>,
     name: Arc<str>,
@@ -78,6 +80,7 @@ impl Reader {
             patience: PATIENCE,
             rings,
             events: Store::new(EVENTS),
+            digests: Digests::new(Config::default().objectives),
             stats_time: Duration::ZERO,
             stats_since: None,
             name: "".into(),
@@ -205,6 +208,11 @@ impl Reader {
         self.serving = serving;
     }
 
+    /// What should take no longer, for what counts from now on.
+    pub fn set_objectives(&mut self, objectives: Objectives) {
+        self.digests = Digests::new(objectives);
+    }
+
     /// Time that a scrape took.
     pub fn scraped(&mut self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -220,12 +228,23 @@ impl Reader {
         self.families_within(self.patience, wanted)
     }
 
-    /// The same, with another limit for modules: one that does not answer by
-    /// then is left out, and counted.
+    /// All families, and what is made of their histograms: what is exported.
     ///
     /// # Errors
     /// As [`Self::families`].
-    pub fn families_within(
+    pub fn exported(&mut self, patience: Duration) -> anyhow::Result<Vec<Family>> {
+        let mut families = self.families_within(patience, |_| true)?;
+        let digests = self.digests.of(&families, Instant::now());
+        families.extend(digests);
+        Ok(families)
+    }
+
+    /// As [`Self::families`], with another limit for modules: one that does not
+    /// answer by then is left out, and counted.
+    ///
+    /// # Errors
+    /// As [`Self::families`].
+    fn families_within(
         &mut self,
         patience: Duration,
         wanted: impl Fn(&Signal) -> bool,

@@ -192,7 +192,7 @@ fn wrong_choices_write_nothing() {
             "must be a number",
         ),
         (["--set", "node_down_for=5"], "must be a time"),
-        (["--set", "tcp_objective_seconds=0.3"], "power of two"),
+        (["--set", "tcp_objective=1.3"], "must be a share"),
         (
             ["--match", "job=\"a\"} or vector(1) or up{job=\"a\""],
             "--match",

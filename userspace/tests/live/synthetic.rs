@@ -14,7 +14,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use kldtrace::catalogue::{Signal, signals};
+use kldtrace::catalogue::{Exported, exported};
 use kldtrace_exporters::{
     model::{Family, Histogram, Kind, Series, Unit, Value},
     prometheus::{encode, negotiate},
@@ -53,10 +53,10 @@ impl Synthetic {
     /// One that has every metric of the catalogue but these. `hostile` is the
     /// value of one of each label that people choose.
     pub fn without(there: &BTreeSet<String>, hostile: &str) -> Self {
-        let missing: Vec<_> = signals()
-            .filter(|signal| !there.contains(&signal.exported_name()))
+        let missing: Vec<_> = exported()
+            .filter(|family| !there.contains(&family.name()))
             .collect();
-        let metrics = missing.iter().map(|one| one.exported_name()).collect();
+        let metrics = missing.iter().map(Exported::name).collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let hostile = hostile.to_owned();
@@ -72,12 +72,7 @@ impl Synthetic {
     }
 }
 
-fn answer(
-    stream: &TcpStream,
-    missing: &[&'static Signal],
-    hostile: &str,
-    n: u64,
-) -> std::io::Result<()> {
+fn answer(stream: &TcpStream, missing: &[Exported], hostile: &str, n: u64) -> std::io::Result<()> {
     let mut accept = None;
     for line in BufReader::new(stream).lines() {
         let line = line?;
@@ -103,38 +98,38 @@ fn answer(
     stream.write_all(&body)
 }
 
-fn family(signal: &'static Signal, hostile: &str, n: u64) -> Family {
-    let sets = if signal.labels.is_empty() { 1 } else { SETS };
+fn family(exported: &Exported, hostile: &str, n: u64) -> Family {
+    let sets = if exported.labels.is_empty() { 1 } else { SETS };
     let mut seen = BTreeSet::new();
     let mut series = Vec::new();
     for set in 0..sets {
-        let values: Vec<_> = signal
+        let values: Vec<_> = exported
             .labels
             .iter()
-            .map(|label| value(signal, label, set, hostile))
+            .map(|label| value(exported, label, set, hostile))
             .collect();
         if seen.insert(values.clone()) {
-            let names = signal.labels.iter().map(|&label| label.into());
+            let names = exported.labels.iter().map(|&label| label.into());
             series.push(Series {
                 labels: names
                     .zip(values.iter().map(|one| Arc::from(&**one)))
                     .collect(),
-                value: number(signal, set as u64, n),
+                value: number(exported, set as u64, n),
             });
         }
     }
     Family {
-        name: signal.metric.into(),
-        help: signal.help.into(),
-        kind: signal.kind,
-        unit: signal.unit,
+        name: exported.metric.into(),
+        help: exported.help.into(),
+        kind: exported.kind,
+        unit: exported.unit,
         series,
     }
 }
 
-fn value(signal: &Signal, label: &str, set: usize, hostile: &str) -> String {
+fn value(exported: &Exported, label: &str, set: usize, hostile: &str) -> String {
     // What a result or a reason may be is said by the queries that ask for one.
-    let results: &[&str] = match signal.name {
+    let results: &[&str] = match exported.signal.name {
         "zfs.transactions" => &["assigned", "dirty_throttle"],
         _ => &["hit", "miss", "iohit"],
     };
@@ -149,9 +144,9 @@ fn value(signal: &Signal, label: &str, set: usize, hostile: &str) -> String {
     }
 }
 
-fn number(signal: &Signal, set: u64, n: u64) -> Value {
+fn number(exported: &Exported, set: u64, n: u64) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    match signal.kind {
+    match exported.kind {
         Kind::Histogram => {
             // From 8 ms on, a bucket more for each set.
             let first = -56 + i32::try_from(set).unwrap();
@@ -163,12 +158,12 @@ fn number(signal: &Signal, set: u64, n: u64) -> Value {
                 exemplars: Vec::new(),
             })
         }
-        Kind::Counter if signal.unit == Unit::Seconds => Value::Float(0.01 * n as f64),
+        Kind::Counter if exported.unit == Unit::Seconds => Value::Float(0.01 * n as f64),
         Kind::Counter => Value::Integer((set + 1) * n),
-        Kind::Gauge if signal.metric.ends_with("timestamp_seconds") => {
+        Kind::Gauge if exported.metric.ends_with("timestamp_seconds") => {
             Value::Integer(now.as_secs() - 30 * set)
         }
-        Kind::Gauge if signal.unit == Unit::Bytes => Value::Integer((set + 1) << 30),
+        Kind::Gauge if exported.unit == Unit::Bytes => Value::Integer((set + 1) << 30),
         Kind::Gauge => Value::Integer(1),
     }
 }

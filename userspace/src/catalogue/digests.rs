@@ -1,0 +1,311 @@
+//! What the daemon itself makes of its histograms, for those who ask often and of many nodes.
+//!
+//! A rate of a native histogram costs Prometheus twenty times what a rate of a counter does, and a
+//! quantile of 500 nodes' histograms more than it has. Each node knows its own for nothing.
+
+use std::time::Duration;
+
+use kldtrace_exporters::model::{Kind, Unit};
+
+use super::Signal;
+
+/// Families that are made of the histograms of one signal. They come and go with it.
+#[derive(Debug)]
+pub struct Digest {
+    /// The signal's name.
+    pub of: &'static str,
+    /// The labels of it that are kept; the series that differ in others only are added up.
+    pub labels: &'static [&'static str],
+    /// Which of its series count.
+    pub only: Only,
+    /// What is made of them.
+    pub makes: &'static [Made],
+}
+
+/// Which series of a signal count.
+#[derive(Clone, Copy, Debug)]
+pub enum Only {
+    /// All.
+    All,
+    /// Those whose label has this value.
+    Is(&'static str, &'static str),
+    /// Those whose label has another.
+    IsNot(&'static str, &'static str),
+}
+
+/// One family.
+#[derive(Debug)]
+pub struct Made {
+    /// Exported family, without `_total`.
+    pub metric: &'static str,
+    /// One sentence for people, also the `# HELP` line.
+    pub help: &'static str,
+    /// How it comes out of a histogram.
+    pub what: What,
+}
+
+/// How a number comes out of a histogram.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// The number of durations.
+    Count,
+    /// Their sum.
+    Sum,
+    /// The durations that were longer than an objective; the label `over` has it, in seconds.
+    Misses(Objective),
+    /// Of the last so many minutes, and up to a fifth more; nothing where there was no duration.
+    Quantile {
+        /// 990: 99 of 100 are at most this long.
+        per_mille: u16,
+        /// How far back it looks.
+        window: Duration,
+    },
+}
+
+/// What should take no longer: a key of `[objectives]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Objective {
+    /// `zfs_operation`.
+    ZfsOperation,
+    /// `tcp_connect`.
+    TcpConnect,
+}
+
+/// The label of [`What::Misses`].
+pub const OVER: &str = "over";
+
+const fn p99_of_5m() -> What {
+    quantile(990, 5)
+}
+
+const fn quantile(per_mille: u16, minutes: u64) -> What {
+    What::Quantile {
+        per_mille,
+        window: Duration::from_mins(minutes),
+    }
+}
+
+/// All of them, in the order of the signals that they are made of.
+pub const DIGESTS: &[Digest] = &[
+    Digest {
+        of: "sched.runqueue_latency",
+        labels: &[],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_sched_runqueue_p99_seconds",
+            help: "Of the last 5 minutes, 99 of 100 waits of a task for a CPU were at most this long.",
+            what: p99_of_5m(),
+        }],
+    },
+    Digest {
+        of: "sched.offcpu_time",
+        labels: &["unit"],
+        only: Only::Is("reason", "uninterruptible"),
+        makes: &[Made {
+            metric: "kldtrace_sched_uninterruptible_seconds",
+            help: "Time that tasks waited where no signal interrupts them, added up.",
+            what: What::Sum,
+        }],
+    },
+    Digest {
+        of: "tcp.connect_latency",
+        labels: &["interface"],
+        only: Only::All,
+        makes: &[
+            Made {
+                metric: "kldtrace_tcp_connects",
+                help: "Active connects that were answered.",
+                what: What::Count,
+            },
+            Made {
+                metric: "kldtrace_tcp_connects_over_objective",
+                help: "Active connects that took longer than [objectives] tcp_connect.",
+                what: What::Misses(Objective::TcpConnect),
+            },
+            Made {
+                metric: "kldtrace_tcp_connect_p99_seconds",
+                help: "Of the last 5 minutes, 99 of 100 active connects took at most this long.",
+                what: p99_of_5m(),
+            },
+        ],
+    },
+    Digest {
+        of: "tcp.srtt",
+        labels: &["interface"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_tcp_received_segments",
+            help: "Segments received that told a round-trip time.",
+            what: What::Count,
+        }],
+    },
+    Digest {
+        of: "block.device_latency",
+        labels: &["device", "op"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_block_device_p99_seconds",
+            help: "Of the last 5 minutes, 99 of 100 block requests were in the device for at most this long.",
+            what: p99_of_5m(),
+        }],
+    },
+    Digest {
+        of: "zfs.op_latency",
+        labels: &["pool"],
+        only: Only::All,
+        makes: &[
+            Made {
+                metric: "kldtrace_zfs_operations",
+                help: "File operations on the datasets of a pool.",
+                what: What::Count,
+            },
+            Made {
+                metric: "kldtrace_zfs_operations_over_objective",
+                help: "File operations that took longer than [objectives] zfs_operation.",
+                what: What::Misses(Objective::ZfsOperation),
+            },
+        ],
+    },
+    Digest {
+        of: "zfs.stage_latency",
+        labels: &["pool", "dataset"],
+        only: Only::Is("stage", "zil_commit"),
+        makes: &[
+            Made {
+                metric: "kldtrace_zfs_zil_waits",
+                help: "File operations that waited for a commit of the intent log.",
+                what: What::Count,
+            },
+            Made {
+                metric: "kldtrace_zfs_zil_wait_p99_seconds",
+                help: "Of the last 5 minutes, 99 of 100 file operations that waited for the intent log did for at most this long.",
+                what: p99_of_5m(),
+            },
+        ],
+    },
+    Digest {
+        of: "zfs.txg_time",
+        labels: &["pool"],
+        only: Only::Is("phase", "sync"),
+        makes: &[Made {
+            metric: "kldtrace_zfs_txg_sync_p90_seconds",
+            help: "Of the last 5 minutes, 9 of 10 transaction groups took at most this long to sync.",
+            what: quantile(900, 5),
+        }],
+    },
+    Digest {
+        of: "zfs.vdev_device_latency",
+        labels: &["pool", "vdev", "type"],
+        only: Only::IsNot("priority", "sync_write"),
+        makes: &[
+            Made {
+                metric: "kldtrace_zfs_vdev_device_requests",
+                help: "Requests to a vdev, without those of the intent log.",
+                what: What::Count,
+            },
+            Made {
+                metric: "kldtrace_zfs_vdev_device_seconds",
+                help: "Time that they were in its device, added up.",
+                what: What::Sum,
+            },
+        ],
+    },
+    Digest {
+        of: "wireguard.handshake_latency",
+        labels: &["interface", "plane", "peer"],
+        only: Only::Is("role", "initiator"),
+        makes: &[Made {
+            metric: "kldtrace_wireguard_handshake_p90_seconds",
+            help: "Of the last 15 minutes, 9 of 10 handshakes that this node began took at most this long.",
+            what: quantile(900, 15),
+        }],
+    },
+];
+
+impl Digest {
+    /// The signal that it is made of.
+    ///
+    /// # Panics
+    /// Never: the tests look each of them up.
+    pub fn signal(&self) -> &'static Signal {
+        super::find(self.of).unwrap_or_else(|| unreachable!("no signal {}", self.of))
+    }
+
+    /// Whether a value of a label is of a series that counts.
+    pub fn counts(&self, label: &str, value: &str) -> bool {
+        match self.only {
+            Only::All => true,
+            Only::Is(name, wanted) => label != name || value == wanted,
+            Only::IsNot(name, unwanted) => label != name || value != unwanted,
+        }
+    }
+
+    /// The labels of one of its families, in order of output.
+    pub fn labels_of(&self, made: &Made) -> Vec<&'static str> {
+        let over = matches!(made.what, What::Misses(_)).then_some(OVER);
+        self.labels.iter().copied().chain(over).collect()
+    }
+}
+
+impl Made {
+    /// Counter or gauge.
+    pub fn kind(&self) -> Kind {
+        match self.what {
+            What::Count | What::Sum | What::Misses(_) => Kind::Counter,
+            What::Quantile { .. } => Kind::Gauge,
+        }
+    }
+
+    /// Base unit.
+    pub fn unit(&self) -> Unit {
+        match self.what {
+            What::Count | What::Misses(_) => Unit::None,
+            What::Sum | What::Quantile { .. } => Unit::Seconds,
+        }
+    }
+
+    /// The name of the exported family: counters end in `_total`.
+    pub fn exported_name(&self) -> String {
+        super::exported_name(self.metric, self.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::catalogue::signals;
+
+    #[test]
+    fn digests_are_of_histograms_and_their_labels() {
+        for digest in DIGESTS {
+            let signal = digest.signal();
+            assert_eq!(signal.kind, Kind::Histogram, "{}", digest.of);
+            let label = match digest.only {
+                Only::All => None,
+                Only::Is(label, _) | Only::IsNot(label, _) => Some(label),
+            };
+            for label in digest.labels.iter().copied().chain(label) {
+                assert!(signal.labels.contains(&label), "{}: {label}", digest.of);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let mut metrics: HashSet<_> = signals().map(|signal| signal.metric).collect();
+        for digest in DIGESTS {
+            let subject = digest.signal().subject.as_str();
+            for made in digest.makes {
+                assert!(metrics.insert(made.metric), "{} twice", made.metric);
+                assert!(made.metric.starts_with(&format!("kldtrace_{subject}_")));
+                assert!(!made.metric.ends_with("_total"), "{}", made.metric);
+                if let Some(unit) = made.unit().as_str() {
+                    assert!(made.metric.ends_with(unit), "{}", made.metric);
+                }
+                assert!(made.help.ends_with('.'), "{}", made.metric);
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! From histograms to the families of [`DIGESTS`].
+//!
+//! Sums over series must not go backwards when one of them leaves, as that of a dataset that is
+//! gone does in the end: a counter that shrinks has started anew for Prometheus, which would count
+//! all that is left once more. So what each series has gained is added up.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kldtrace_exporters::model::{Family, Histogram, Series, Value};
+
+use crate::{
+    catalogue::digests::{DIGESTS, Digest, Made, OVER, Objective, What},
+    config::Objectives,
+    quantile::{count, longer_than, merge, quantile, since},
+};
+
+/// Values of labels, in the order of the catalogue.
+type Labels = Vec<Arc<str>>;
+
+/// Snapshots of a window. The oldest is at most this much older than the window is long.
+const STEPS: u32 = 5;
+
+/// What is known of all digests.
+pub(super) struct Digests {
+    objectives: Objectives,
+    states: Vec<State>,
+}
+
+impl Digests {
+    /// The counters of what is digested are at 0.
+    pub fn new(objectives: Objectives) -> Self {
+        let now = Instant::now();
+        Self {
+            objectives,
+            states: DIGESTS
+                .iter()
+                .map(|digest| State::new(digest, now))
+                .collect(),
+        }
+    }
+
+    /// The digests of those families that are there.
+    pub fn of(&mut self, families: &[Family], now: Instant) -> Vec<Family> {
+        let mut digests = Vec::new();
+        for state in &mut self.states {
+            let metric = state.digest.signal().metric;
+            // A collector that does not answer has no families; its sums are kept.
+            let Some(family) = families.iter().find(|family| family.name == metric) else {
+                continue;
+            };
+            state.take(family);
+            let made = state.digest.makes.iter();
+            digests.extend(made.map(|made| state.make(made, &self.objectives, now)));
+            state.keep(now);
+        }
+        digests
+    }
+}
+
+/// What is known of one.
+struct State {
+    digest: &'static Digest,
+    /// Each series that counts, as it was last.
+    last: HashMap<Labels, Histogram>,
+    /// By the labels that are kept.
+    totals: BTreeMap<Labels, Histogram>,
+    /// The longest window; zero: nobody looks back.
+    window: Duration,
+    /// Totals of before, the oldest first.
+    before: VecDeque<(Instant, BTreeMap<Labels, Histogram>)>,
+}
+
+impl State {
+    fn new(digest: &'static Digest, now: Instant) -> Self {
+        let windows = digest.makes.iter().filter_map(|made| match made.what {
+            What::Quantile { window, .. } => Some(window),
+            _ => None,
+        });
+        Self {
+            digest,
+            last: HashMap::new(),
+            totals: BTreeMap::new(),
+            window: windows.max().unwrap_or_default(),
+            before: VecDeque::from([(now, BTreeMap::new())]),
+        }
+    }
+
+    /// Adds what the series have gained. Totals that no series belongs to any more are dropped, as
+    /// the series were.
+    fn take(&mut self, family: &Family) {
+        let mut last = HashMap::with_capacity(self.last.len());
+        let mut totals = BTreeMap::new();
+        for series in &family.series {
+            let Value::Histogram(histogram) = &series.value else {
+                continue;
+            };
+            let mut labels = series.labels.iter();
+            if !labels.all(|(name, value)| self.digest.counts(name, value)) {
+                continue;
+            }
+            let whole: Labels = series
+                .labels
+                .iter()
+                .map(|(_, value)| value.clone())
+                .collect();
+            let total = totals
+                .entry(self.kept(series))
+                .or_insert_with_key(|kept| self.totals.remove(kept).unwrap_or_default());
+            match self.last.get(&whole) {
+                Some(before) if before == histogram => {}
+                Some(before) => merge(total, &since(histogram, before)),
+                None => merge(total, histogram),
+            }
+            last.insert(whole, histogram.clone());
+        }
+        self.last = last;
+        self.totals = totals;
+    }
+
+    fn kept(&self, series: &Series) -> Labels {
+        let names = self.digest.labels.iter();
+        let values = names.filter_map(|name| series.labels.iter().find(|(label, _)| label == name));
+        values.map(|(_, value)| value.clone()).collect()
+    }
+
+    fn make(&self, made: &'static Made, objectives: &Objectives, now: Instant) -> Family {
+        let mut family = Family {
+            name: made.metric.into(),
+            help: made.help.into(),
+            kind: made.kind(),
+            unit: made.unit(),
+            series: Vec::new(),
+        };
+        for (values, total) in &self.totals {
+            let names = self.digest.labels.iter().map(|&name| Cow::Borrowed(name));
+            let mut labels: Vec<_> = names.zip(values.iter().cloned()).collect();
+            let value = match made.what {
+                What::Count => Value::Integer(count(total)),
+                What::Sum => Value::Float(total.sum_seconds()),
+                What::Misses(objective) => {
+                    let index = bucket(of(objectives, objective));
+                    labels.push((OVER.into(), spelled(Histogram::upper_bound(index)).into()));
+                    Value::Integer(longer_than(total, index))
+                }
+                What::Quantile { per_mille, window } => {
+                    let Some(before) = self.before(window, now) else {
+                        continue;
+                    };
+                    let new = match before.get(values) {
+                        Some(before) => since(total, before),
+                        None => total.clone(),
+                    };
+                    match quantile(&new, per_mille) {
+                        Some(seconds) => Value::Float(seconds),
+                        None => continue,
+                    }
+                }
+            };
+            family.series.push(Series { labels, value });
+        }
+        family
+    }
+
+    /// The totals of when the window began, or somewhat before, or of when counting began in it.
+    /// `None`: nobody asked for too long to know.
+    fn before(&self, window: Duration, now: Instant) -> Option<&BTreeMap<Labels, Histogram>> {
+        let near = |at: Instant| now.saturating_duration_since(at) <= window + window / STEPS;
+        let before = self.before.iter().find(|(at, _)| near(*at))?;
+        Some(&before.1)
+    }
+
+    /// Remembers the totals now and then, and forgets those that nobody looks back to.
+    fn keep(&mut self, now: Instant) {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        let step = self.window / STEPS;
+        self.before.retain(|(at, _)| age(*at) <= self.window + step);
+        let newest = self.before.back();
+        if !self.window.is_zero() && newest.is_none_or(|(at, _)| age(*at) >= step) {
+            self.before.push_back((now, self.totals.clone()));
+        }
+    }
+}
+
+fn of(objectives: &Objectives, objective: Objective) -> Duration {
+    match objective {
+        Objective::ZfsOperation => objectives.zfs_operation,
+        Objective::TcpConnect => objectives.tcp_connect,
+    }
+}
+
+/// The first bucket whose upper bound is at least this long.
+fn bucket(objective: Duration) -> i32 {
+    let index = (objective.as_secs_f64().log2() * 8.0).ceil() as i32;
+    index.clamp(Histogram::FIRST_INDEX, Histogram::LAST_INDEX)
+}
+
+/// Seconds with four digits that count: 0.125, 0.1487.
+fn spelled(seconds: f64) -> String {
+    let digits = 3 - (seconds.log10().floor() as i32);
+    let scale = 10_f64.powi(digits);
+    format!("{}", (seconds * scale).round() / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn histogram(buckets: &[(i32, u64)]) -> Histogram {
+        let count: u64 = buckets.iter().map(|(_, count)| count).sum();
+        Histogram {
+            sum_ns: count * 1_000_000_000,
+            buckets: buckets.to_vec(),
+            ..Histogram::default()
+        }
+    }
+
+    /// Families of file operations with these series: dataset, buckets.
+    fn operations(series: &[(&str, &[(i32, u64)])]) -> Vec<Family> {
+        let signal = crate::catalogue::find("zfs.op_latency").unwrap();
+        let mut family = crate::signals::families::family(signal);
+        family.series = series
+            .iter()
+            .map(|(dataset, buckets)| Series {
+                labels: ["p", dataset, "read", "async"]
+                    .iter()
+                    .zip(signal.labels)
+                    .map(|(&value, &name)| (name.into(), value.into()))
+                    .collect(),
+                value: Value::Histogram(histogram(buckets)),
+            })
+            .collect();
+        vec![family]
+    }
+
+    fn device(buckets: &[(i32, u64)]) -> Vec<Family> {
+        let signal = crate::catalogue::find("block.device_latency").unwrap();
+        let mut family = crate::signals::families::family(signal);
+        family.series = vec![Series {
+            labels: vec![
+                ("device".into(), "sda".into()),
+                ("op".into(), "read".into()),
+            ],
+            value: Value::Histogram(histogram(buckets)),
+        }];
+        vec![family]
+    }
+
+    fn digests() -> Digests {
+        Digests::new(crate::config::Config::default().objectives)
+    }
+
+    fn values(families: &[Family], metric: &str) -> Vec<Value> {
+        let family = families.iter().find(|family| family.name == metric);
+        let series = family.unwrap().series.iter();
+        series.map(|series| series.value.clone()).collect()
+    }
+
+    #[test]
+    fn counts_and_misses_are_of_all_datasets() {
+        // 2^(-24/8) is 0.125 s: the bucket -24 ends there.
+        let families = operations(&[("a", &[(-25, 3), (-24, 4), (-23, 5)]), ("b", &[(0, 2)])]);
+        let made = digests().of(&families, Instant::now());
+        assert_eq!(
+            values(&made, "kldtrace_zfs_operations"),
+            [Value::Integer(14)]
+        );
+        let misses = "kldtrace_zfs_operations_over_objective";
+        assert_eq!(values(&made, misses), [Value::Integer(7)]);
+        let family = made.iter().find(|family| family.name == misses).unwrap();
+        let labels: Vec<_> = family.series[0]
+            .labels
+            .iter()
+            .map(|(k, v)| (&**k, &**v))
+            .collect();
+        assert_eq!(labels, [("pool", "p"), ("over", "0.125")]);
+    }
+
+    #[test]
+    fn sums_do_not_shrink_when_a_series_leaves_or_begins_anew() {
+        let mut digests = digests();
+        let mut count = |series: &[(&str, &[(i32, u64)])]| {
+            let made = digests.of(&operations(series), Instant::now());
+            values(&made, "kldtrace_zfs_operations")
+        };
+        assert_eq!(
+            count(&[("a", &[(0, 10)]), ("b", &[(0, 5)])]),
+            [Value::Integer(15)]
+        );
+        assert_eq!(count(&[("a", &[(0, 11)])]), [Value::Integer(16)]);
+        assert_eq!(
+            count(&[("a", &[(0, 2)]), ("b", &[(0, 1)])]),
+            [Value::Integer(19)]
+        );
+        // Nothing is left of the pool.
+        assert!(count(&[]).is_empty());
+        assert_eq!(count(&[("a", &[(0, 1)])]), [Value::Integer(1)]);
+    }
+
+    #[test]
+    fn a_quantile_is_of_its_window() {
+        let mut digests = digests();
+        let start = Instant::now();
+        let mut p99 = |minutes: u32, buckets: &[(i32, u64)]| {
+            let made = digests.of(&device(buckets), start + minutes * MINUTE);
+            let values = values(&made, "kldtrace_block_device_p99_seconds");
+            values.into_iter().next().map(|value| match value {
+                Value::Float(seconds) => seconds,
+                other => panic!("{other:?}"),
+            })
+        };
+        let [fast, slow] = [-80, 0].map(|index| Some(crate::quantile::middle(index)));
+        assert_eq!(p99(1, &[(-80, 100)]), fast);
+        // The slow ones came between 1 and 2: from 8 on, what is looked back to is 2 or later.
+        for minute in 2..8 {
+            assert_eq!(p99(minute, &[(-80, 100), (0, 2)]), slow, "{minute}");
+        }
+        for minute in 8..14 {
+            assert_eq!(p99(minute, &[(-80, 200), (0, 2)]), fast, "{minute}");
+        }
+        assert_eq!(p99(14, &[(-80, 200), (0, 2)]), None);
+        // Nobody asked for long: what came when is not known, until the next time.
+        assert_eq!(p99(60, &[(-80, 200), (0, 50)]), None);
+        assert_eq!(p99(61, &[(-80, 300), (0, 50)]), fast);
+    }
+
+    #[test]
+    fn who_does_not_answer_loses_nothing() {
+        let mut digests = digests();
+        let now = Instant::now();
+        digests.of(&operations(&[("a", &[(0, 10)])]), now);
+        assert!(digests.of(&[], now).is_empty());
+        let made = digests.of(&operations(&[("a", &[(0, 12)])]), now);
+        assert_eq!(
+            values(&made, "kldtrace_zfs_operations"),
+            [Value::Integer(12)]
+        );
+    }
+
+    #[test]
+    fn objectives_are_rounded_up_to_a_bound() {
+        for (milliseconds, over) in [
+            (125, "0.125"),
+            (126, "0.1363"),
+            (1, "0.001065"),
+            (900_000, "939"),
+        ] {
+            let index = bucket(Duration::from_millis(milliseconds));
+            let bound = Histogram::upper_bound(index);
+            assert!(bound * 1000.0 >= milliseconds as f64 && bound * 917.0 < milliseconds as f64);
+            assert_eq!(spelled(bound), over);
+        }
+    }
+}
