@@ -5,6 +5,8 @@
 #[path = "../live/common.rs"]
 #[allow(dead_code, reason = "the live tests need more of it")]
 mod common;
+#[path = "../live/digested.rs"]
+mod digested;
 mod machine;
 mod paging;
 #[path = "../live/prometheus/server.rs"]

@@ -14,6 +14,8 @@ mod common;
 mod compared;
 mod daemon;
 mod dashboards;
+mod digested;
+mod digests;
 mod disk;
 #[path = "../../../exporters/tests/loki/double.rs"]
 #[expect(dead_code, reason = "what the tests of Loki itself ask")]

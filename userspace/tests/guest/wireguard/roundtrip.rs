@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+use kldtrace::config::Config;
 use kldtrace_exporters::model::Histogram;
 
 use super::{
-    super::common::sh,
+    super::{
+        common::sh,
+        digested::{compare, one, seconds},
+    },
     net::{INSIDE, Pair, wait},
     probes::{Labels, Since as _, probes, snapshot, told},
 };
 
 const LATENCY: &str = "kldtrace_wireguard_handshake_latency_seconds";
+const P90: &str = "kldtrace_wireguard_handshake_p90_seconds";
 const HANDSHAKES: &str = "kldtrace_wireguard_handshakes";
 const MESSAGES: &str = "kldtrace_wireguard_handshake_messages";
 
@@ -23,6 +28,8 @@ fn only(before: &Histogram, after: &Histogram) -> Duration {
 #[test]
 fn a_handshake_takes_the_delay_there_and_back() {
     let Some(mut probes) = probes() else { return };
+    // Quantiles look back to here: not over a time in which nobody asked for them.
+    probes.set_objectives(Config::default().objectives);
     let pair = Pair::new("rt");
     pair.count_incoming(0);
     pair.count_incoming(1);
@@ -101,6 +108,10 @@ fn a_handshake_takes_the_delay_there_and_back() {
     assert_eq!(sent(&there, "response"), pair.counted(0, "in2"));
     assert_eq!(received(&here, "response"), pair.counted(0, "in2"));
     assert_eq!((pair.counted(1, "in1"), pair.counted(0, "in2")), (2, 2));
+    let families = probes.exported(Duration::MAX).unwrap();
+    println!("{:?}", compare(&families));
+    let p90 = one(&families, P90, &initiator[..3]);
+    assert!((0.75..10.0).contains(&seconds(&p90)), "{p90:?}");
     let events = probes.take_events();
     for labels in [initiator, responder] {
         let told = told(&events, "handshake", labels);

@@ -1,6 +1,7 @@
 //! OpenZFS: each signal against what OpenZFS itself says, or against a fault
 //! that `zinject` has put in.
 
+mod digests;
 mod disk;
 mod explain;
 mod faults;

@@ -1,0 +1,126 @@
+//! What is made of histograms against the histograms of the same moment, added up by another way.
+
+use std::collections::BTreeMap;
+
+use kldtrace::catalogue::digests::{DIGESTS, Digest, Only, What};
+use kldtrace_exporters::model::{Family, Histogram, Series, Value};
+
+type Labels = BTreeMap<String, String>;
+
+fn labels(series: &Series, kept: &[&str]) -> Labels {
+    let labels = series.labels.iter();
+    let labels = labels.filter(|(name, _)| kept.contains(&&**name));
+    labels
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect()
+}
+
+/// The histograms of a digest: bounds in seconds and counts, unsorted, by label.
+fn sources<'a>(families: &'a [Family], digest: &Digest) -> BTreeMap<Labels, Vec<&'a Histogram>> {
+    let family = families
+        .iter()
+        .find(|one| one.name == digest.signal().metric);
+    let mut sources: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for series in &family.expect("the histogram is there").series {
+        let label = |name: &str| labels(series, &[name]).remove(name);
+        let counts = match digest.only {
+            Only::All => true,
+            Only::Is(name, value) => label(name).as_deref() == Some(value),
+            Only::IsNot(name, value) => label(name).as_deref() != Some(value),
+        };
+        if let (true, Value::Histogram(histogram)) = (counts, &series.value) {
+            let kept = labels(series, digest.labels);
+            sources.entry(kept).or_default().push(histogram);
+        }
+    }
+    sources
+}
+
+/// How many are longer than a bound, of buckets whose upper bound is known.
+fn longer(histograms: &[&Histogram], seconds: f64) -> u64 {
+    let of = |histogram: &&Histogram| {
+        let buckets = histogram.buckets.iter();
+        let longer = buckets.filter(|(index, _)| Histogram::upper_bound(*index) > seconds);
+        longer.map(|(_, count)| count).sum::<u64>() + histogram.overflow
+    };
+    histograms.iter().map(of).sum()
+}
+
+fn integer(value: &Value) -> u64 {
+    match value {
+        Value::Integer(number) => *number,
+        other => panic!("no whole number: {other:?}"),
+    }
+}
+
+/// A time.
+pub fn seconds(value: &Value) -> f64 {
+    match value {
+        Value::Float(number) => *number,
+        other => panic!("no time: {other:?}"),
+    }
+}
+
+/// Compares each family that is made with what it is made of; says how many series were.
+pub fn compare(families: &[Family]) -> BTreeMap<&'static str, usize> {
+    let mut compared = BTreeMap::new();
+    for digest in DIGESTS {
+        if !families
+            .iter()
+            .any(|one| one.name == digest.signal().metric)
+        {
+            continue;
+        }
+        let sources = sources(families, digest);
+        for made in digest.makes {
+            let family = families.iter().find(|one| one.name == made.metric).unwrap();
+            assert_eq!(family.series.len(), sources.len(), "{}", made.metric);
+            for series in &family.series {
+                let histograms = &sources[&labels(series, digest.labels)];
+                let count: u64 = histograms.iter().map(|one| one.count()).sum();
+                let got = &series.value;
+                match made.what {
+                    What::Count => assert_eq!(integer(got), count),
+                    What::Sum => {
+                        let ns: u64 = histograms.iter().map(|one| one.sum_ns).sum();
+                        let sum = ns as f64 / 1e9;
+                        assert!((seconds(got) - sum).abs() <= 1e-9 * sum);
+                    }
+                    What::Misses(_) => {
+                        let over = labels(series, &["over"]).remove("over").unwrap();
+                        // Spelled with four digits, and bounds are 9 % apart.
+                        let over = over.parse::<f64>().unwrap() * 1.001;
+                        assert_eq!(integer(got), longer(histograms, over));
+                    }
+                    // All that there is came within the window.
+                    What::Quantile { per_mille, .. } => {
+                        let got = seconds(got);
+                        let beyond = |seconds| longer(histograms, seconds) as f64;
+                        let may = count as f64 * f64::from(1000 - per_mille) / 1000.0;
+                        // No bucket is wider than 2^(1/8); it lies in the middle of one.
+                        let (below, above) = (got * 0.95, got * 1.05);
+                        assert!(beyond(above) <= may && beyond(below) > may, "{got} {may}");
+                    }
+                }
+                *compared.entry(made.metric).or_default() += 1;
+            }
+        }
+    }
+    compared
+}
+
+/// The value of the one series that has these labels.
+pub fn one(families: &[Family], metric: &str, wanted: &[(&str, &str)]) -> Value {
+    let family = families.iter().find(|one| one.name == metric);
+    let is = |series: &&Series| {
+        wanted.iter().all(|(name, value)| {
+            let has = series.labels.iter().find(|(label, _)| label == name);
+            has.is_some_and(|(_, has)| **has == **value)
+        })
+    };
+    let series = family.map(|family| family.series.iter().filter(is).collect::<Vec<_>>());
+    match series.as_deref() {
+        Some([series]) => series.value.clone(),
+        other => panic!("{metric} of {wanted:?}: {other:?}"),
+    }
+}
