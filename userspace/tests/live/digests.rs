@@ -1,6 +1,9 @@
 //! What is made of histograms, against them and against what was done.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use kldtrace::config::{Config, Objectives};
 use kldtrace_exporters::model::Value;
@@ -39,6 +42,7 @@ fn what_is_made_of_histograms_is_what_they_say() {
     let lab = Lab::delayed(Duration::from_millis(5));
     let _listeners = Ip::BOTH.map(|family| lab.server.listen(family));
     let mut seen = Vec::new();
+    let mut longest = Duration::ZERO;
     for round in 1..=2 {
         for block in 0..READS {
             read(&disk, block).unwrap();
@@ -46,7 +50,9 @@ fn what_is_made_of_histograms_is_what_they_say() {
         for family in Ip::BOTH {
             for _ in 0..CONNECTS / 2 {
                 let socket = lab.client.socket(family);
+                let began = Instant::now();
                 net::connect(&socket, family.server()).unwrap();
+                longest = longest.max(began.elapsed());
             }
         }
         thread::sleep(Duration::from_millis(50));
@@ -63,7 +69,9 @@ fn what_is_made_of_histograms_is_what_they_say() {
             expected
         );
         let p99 = seconds(&value("kldtrace_tcp_connect_p99_seconds", &[interface]));
-        assert!((0.0095..0.1).contains(&p99), "{p99}");
+        // The middle of a bucket.
+        let longest = longest.as_secs_f64() * 1.05;
+        assert!((0.0095..longest).contains(&p99), "{p99} {longest}");
         let read = [("device", &*device.name), ("op", "read")];
         let p99 = seconds(&value("kldtrace_block_device_p99_seconds", &read));
         assert!(p99 > 0.0, "{p99}");
