@@ -1,7 +1,8 @@
-//! What the daemon itself makes of its histograms, for those who ask often and of many nodes.
+//! What the daemon itself makes of its numbers, for those who ask often and of many nodes.
 //!
 //! A rate of a native histogram costs Prometheus twenty times what a rate of a counter does, and a
-//! quantile of 500 nodes' histograms more than it has. Each node knows its own for nothing.
+//! quantile of 500 nodes' histograms more than it has. Each node knows its own for nothing. It also
+//! adds up counters over labels that nobody asks for, before each of them is a series elsewhere.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use kldtrace_exporters::model::{Kind, Unit};
 
 use super::Signal;
 
-/// Families that are made of the histograms of one signal. They come and go with it.
+/// Families that are made of one signal, a histogram or a counter. They come and go with it.
 #[derive(Debug)]
 pub struct Digest {
     /// The signal's name.
@@ -27,8 +28,8 @@ pub struct Digest {
 pub enum Only {
     /// All.
     All,
-    /// Those whose label has this value.
-    Is(&'static str, &'static str),
+    /// Those whose label has one of these values.
+    Is(&'static str, &'static [&'static str]),
     /// Those whose label has another.
     IsNot(&'static str, &'static str),
 }
@@ -44,10 +45,10 @@ pub struct Made {
     pub what: What,
 }
 
-/// How a number comes out of a histogram.
+/// How a number comes out of a histogram; a counter is one of which only the count is known.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
-    /// The number of durations.
+    /// The number of durations, or the counter.
     Count,
     /// Their sum.
     Sum,
@@ -100,7 +101,7 @@ pub const DIGESTS: &[Digest] = &[
     Digest {
         of: "sched.offcpu_time",
         labels: &["unit"],
-        only: Only::Is("reason", "uninterruptible"),
+        only: Only::Is("reason", &["uninterruptible"]),
         makes: &[Made {
             metric: "kldtrace_sched_uninterruptible_seconds",
             help: "Time that tasks waited where no signal interrupts them, added up.",
@@ -140,6 +141,46 @@ pub const DIGESTS: &[Digest] = &[
         }],
     },
     Digest {
+        of: "tcp.retransmitted_segments",
+        labels: &["interface"],
+        only: Only::Is("kind", &["data"]),
+        makes: &[Made {
+            metric: "kldtrace_tcp_retransmitted_data_segments",
+            help: "Segments with data that were sent again.",
+            what: What::Count,
+        }],
+    },
+    Digest {
+        of: "tcp.resets_sent",
+        labels: &["unit"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_tcp_unit_resets_sent",
+            help: "Resets sent, on all interfaces.",
+            what: What::Count,
+        }],
+    },
+    Digest {
+        of: "tcp.resets_received",
+        labels: &["unit"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_tcp_unit_resets_received",
+            help: "Resets received, on all interfaces.",
+            what: What::Count,
+        }],
+    },
+    Digest {
+        of: "tcp.connect_failures",
+        labels: &["unit", "reason"],
+        only: Only::Is("reason", &["refused", "timeout", "unreachable"]),
+        makes: &[Made {
+            metric: "kldtrace_tcp_unit_connect_failures",
+            help: "Active connects that the other side or the network failed, on all interfaces.",
+            what: What::Count,
+        }],
+    },
+    Digest {
         of: "block.device_latency",
         labels: &["device", "op"],
         only: Only::All,
@@ -169,7 +210,7 @@ pub const DIGESTS: &[Digest] = &[
     Digest {
         of: "zfs.stage_latency",
         labels: &["pool", "dataset"],
-        only: Only::Is("stage", "zil_commit"),
+        only: Only::Is("stage", &["zil_commit"]),
         makes: &[
             Made {
                 metric: "kldtrace_zfs_zil_waits",
@@ -186,7 +227,7 @@ pub const DIGESTS: &[Digest] = &[
     Digest {
         of: "zfs.txg_time",
         labels: &["pool"],
-        only: Only::Is("phase", "sync"),
+        only: Only::Is("phase", &["sync"]),
         makes: &[Made {
             metric: "kldtrace_zfs_txg_sync_p90_seconds",
             help: "Of the last 5 minutes, 9 of 10 transaction groups took at most this long to sync.",
@@ -213,11 +254,31 @@ pub const DIGESTS: &[Digest] = &[
     Digest {
         of: "wireguard.handshake_latency",
         labels: &["interface", "plane", "peer"],
-        only: Only::Is("role", "initiator"),
+        only: Only::Is("role", &["initiator"]),
         makes: &[Made {
             metric: "kldtrace_wireguard_handshake_p90_seconds",
             help: "Of the last 15 minutes, 9 of 10 handshakes that this node began took at most this long.",
             what: quantile(900, 15),
+        }],
+    },
+    Digest {
+        of: "wireguard.handshakes",
+        labels: &["interface", "plane", "peer"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_wireguard_peer_handshakes",
+            help: "Handshakes completed with a peer, whoever began them.",
+            what: What::Count,
+        }],
+    },
+    Digest {
+        of: "wireguard.handshake_failures",
+        labels: &["interface", "plane", "peer"],
+        only: Only::Is("reason", &["no_answer", "gave_up", "replay"]),
+        makes: &[Made {
+            metric: "kldtrace_wireguard_peer_handshake_failures",
+            help: "Handshakes with a peer that it did not answer, or answered with what came before.",
+            what: What::Count,
         }],
     },
 ];
@@ -235,7 +296,7 @@ impl Digest {
     pub fn counts(&self, label: &str, value: &str) -> bool {
         match self.only {
             Only::All => true,
-            Only::Is(name, wanted) => label != name || value == wanted,
+            Only::Is(name, wanted) => label != name || wanted.contains(&value),
             Only::IsNot(name, unwanted) => label != name || value != unwanted,
         }
     }
@@ -278,10 +339,19 @@ mod tests {
     use crate::catalogue::signals;
 
     #[test]
-    fn digests_are_of_histograms_and_their_labels() {
+    fn digests_are_of_signals_and_their_labels() {
         for digest in DIGESTS {
             let signal = digest.signal();
-            assert_eq!(signal.kind, Kind::Histogram, "{}", digest.of);
+            let counts = digest
+                .makes
+                .iter()
+                .all(|made| matches!(made.what, What::Count));
+            let counter = signal.kind == Kind::Counter && signal.unit == Unit::None;
+            assert!(
+                signal.kind == Kind::Histogram || counter && counts,
+                "{}",
+                digest.of
+            );
             let label = match digest.only {
                 Only::All => None,
                 Only::Is(label, _) | Only::IsNot(label, _) => Some(label),

@@ -85,8 +85,8 @@ fn reference(out: &mut dyn Write) -> std::io::Result<()> {
         "Every signal of the catalogue, with its metric. Histograms have buckets of schema 3\n\
          (see [Histograms](../concepts/histograms.md)). A signal that a kernel cannot serve is\n\
          shown by `kldtrace doctor` with the reason and by\n\
-         `kldtrace_signal_available{{signal=\"…\"}} 0`. A digest is what the daemon makes of a\n\
-         histogram for whoever asks often and of many nodes; it comes and goes with its signal.\n"
+         `kldtrace_signal_available{{signal=\"…\"}} 0`. A digest is what the daemon makes of\n\
+         a signal for whoever asks often and of many nodes; it comes and goes with it.\n"
     )?;
     for subject in Subject::ALL {
         writeln!(out, "## {}\n", subject.as_str())?;
@@ -115,7 +115,10 @@ fn digested(digest: &Digest, made: &Made, out: &mut dyn Write) -> std::io::Resul
         .collect();
     let only = match digest.only {
         Only::All => String::new(),
-        Only::Is(label, value) => format!(", where `{label}` is `{value}`"),
+        Only::Is(label, values) => {
+            let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
+            format!(", where `{label}` is {}", values.join(" or "))
+        }
         Only::IsNot(label, value) => format!(", where `{label}` is not `{value}`"),
     };
     writeln!(out, "### Digest {name}\n\n{}\n", made.help)?;

@@ -1,4 +1,4 @@
-//! From histograms to the families of [`DIGESTS`].
+//! From histograms and counters to the families of [`DIGESTS`].
 //!
 //! Sums over series must not go backwards when one of them leaves, as that of a dataset that is
 //! gone does in the end: a counter that shrinks has started anew for Prometheus, which would count
@@ -96,8 +96,13 @@ impl State {
         let mut last = HashMap::with_capacity(self.last.len());
         let mut totals = BTreeMap::new();
         for series in &family.series {
-            let Value::Histogram(histogram) = &series.value else {
-                continue;
+            let histogram = match &series.value {
+                Value::Histogram(histogram) => histogram.clone(),
+                Value::Integer(count) => Histogram {
+                    zero: *count,
+                    ..Histogram::default()
+                },
+                Value::Float(_) => continue,
             };
             let mut labels = series.labels.iter();
             if !labels.all(|(name, value)| self.digest.counts(name, value)) {
@@ -112,11 +117,11 @@ impl State {
                 .entry(self.kept(series))
                 .or_insert_with_key(|kept| self.totals.remove(kept).unwrap_or_default());
             match self.last.get(&whole) {
-                Some(before) if before == histogram => {}
-                Some(before) => merge(total, &since(histogram, before)),
-                None => merge(total, histogram),
+                Some(before) if *before == histogram => {}
+                Some(before) => merge(total, &since(&histogram, before)),
+                None => merge(total, &histogram),
             }
-            last.insert(whole, histogram.clone());
+            last.insert(whole, histogram);
         }
         self.last = last;
         self.totals = totals;

@@ -1,4 +1,4 @@
-//! What is made of histograms against the histograms of the same moment, added up by another way.
+//! What is made of signals against the signals of the same moment, added up by another way.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ fn labels(series: &Series, kept: &[&str]) -> Labels {
         .collect()
 }
 
-/// The histograms of a digest: bounds in seconds and counts, unsorted, by label.
-fn sources<'a>(families: &'a [Family], digest: &Digest) -> BTreeMap<Labels, Vec<&'a Histogram>> {
+/// What a digest is made of, by the labels that are kept.
+fn sources<'a>(families: &'a [Family], digest: &Digest) -> BTreeMap<Labels, Vec<&'a Value>> {
     let family = families
         .iter()
         .find(|one| one.name == digest.signal().metric);
     let mut sources: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for series in &family.expect("the histogram is there").series {
+    for series in &family.expect("the signal is there").series {
         let label = |name: &str| labels(series, &[name]).remove(name);
         let counts = match digest.only {
             Only::All => true,
-            Only::Is(name, value) => label(name).as_deref() == Some(value),
+            Only::Is(name, values) => values.contains(&&*label(name).unwrap()),
             Only::IsNot(name, value) => label(name).as_deref() != Some(value),
         };
-        if let (true, Value::Histogram(histogram)) = (counts, &series.value) {
+        if counts {
             let kept = labels(series, digest.labels);
-            sources.entry(kept).or_default().push(histogram);
+            sources.entry(kept).or_default().push(&series.value);
         }
     }
     sources
@@ -76,8 +76,21 @@ pub fn compare(families: &[Family]) -> BTreeMap<&'static str, usize> {
             let family = families.iter().find(|one| one.name == made.metric).unwrap();
             assert_eq!(family.series.len(), sources.len(), "{}", made.metric);
             for series in &family.series {
-                let histograms = &sources[&labels(series, digest.labels)];
-                let count: u64 = histograms.iter().map(|one| one.count()).sum();
+                let sources = &sources[&labels(series, digest.labels)];
+                let count: u64 = sources
+                    .iter()
+                    .map(|source| match source {
+                        Value::Histogram(histogram) => histogram.count(),
+                        other => integer(other),
+                    })
+                    .sum();
+                let histograms: Vec<_> = sources
+                    .iter()
+                    .filter_map(|source| match source {
+                        Value::Histogram(histogram) => Some(histogram),
+                        _ => None,
+                    })
+                    .collect();
                 let got = &series.value;
                 match made.what {
                     What::Count => assert_eq!(integer(got), count),
@@ -90,12 +103,12 @@ pub fn compare(families: &[Family]) -> BTreeMap<&'static str, usize> {
                         let over = labels(series, &["over"]).remove("over").unwrap();
                         // Spelled with four digits, and bounds are 9 % apart.
                         let over = over.parse::<f64>().unwrap() * 1.001;
-                        assert_eq!(integer(got), longer(histograms, over));
+                        assert_eq!(integer(got), longer(&histograms, over));
                     }
                     // All that there is came within the window.
                     What::Quantile { per_mille, .. } => {
                         let got = seconds(got);
-                        let beyond = |seconds| longer(histograms, seconds) as f64;
+                        let beyond = |seconds| longer(&histograms, seconds) as f64;
                         let may = count as f64 * f64::from(1000 - per_mille) / 1000.0;
                         // No bucket is wider than 2^(1/8); it lies in the middle of one.
                         let (below, above) = (got * 0.95, got * 1.05);
