@@ -168,6 +168,8 @@ fn values(label: &str) -> Vec<String> {
 }
 
 fn family(exported: &Exported, seconds: u64) -> Family {
+    // No errors: what tells of the last minutes only where there were some does not.
+    let silent = exported.metric.ends_with("_15m") || exported.metric.ends_with("failures_2m");
     let mut sets: Vec<Vec<_>> = vec![Vec::new()];
     for &label in &exported.labels {
         let with = |set: &Vec<_>| {
@@ -207,7 +209,7 @@ fn family(exported: &Exported, seconds: u64) -> Family {
         help: exported.help.into(),
         kind: exported.kind,
         unit: exported.unit,
-        series: sets.into_iter().map(series).collect(),
+        series: sets.into_iter().filter(|_| !silent).map(series).collect(),
     }
 }
 

@@ -54,13 +54,14 @@ pub enum What {
     Sum,
     /// The durations that were longer than an objective; the label `over` has it, in seconds.
     Misses(Objective),
-    /// Of the last so many minutes, and up to a fifth more; nothing where there was no duration.
-    Quantile {
-        /// 990: 99 of 100 are at most this long.
-        per_mille: u16,
-        /// How far back it looks.
-        window: Duration,
-    },
+    /// The count of a window; nothing where it is 0. What came before the first scrape
+    /// is in it, which no rate of a counter sees.
+    Recent(Window),
+    /// The same for each second of the window.
+    PerSecond(Window),
+    /// A quantile of a window's durations; nothing where there were none. 990: 99 of 100 are at
+    /// most this long.
+    Quantile(u16, Window),
 }
 
 /// What should take no longer: a key of `[objectives]`.
@@ -72,19 +73,17 @@ pub enum Objective {
     TcpConnect,
 }
 
+/// How far back something looks, and at most a fifth further; to when somebody asked last, if that
+/// is longer ago; and no further than counting began.
+pub type Window = Duration;
+
 /// The label of [`What::Misses`].
 pub const OVER: &str = "over";
 
-const fn p99_of_5m() -> What {
-    quantile(990, 5)
-}
+const P99_OF_5M: What = What::Quantile(990, Duration::from_mins(5));
 
-const fn quantile(per_mille: u16, minutes: u64) -> What {
-    What::Quantile {
-        per_mille,
-        window: Duration::from_mins(minutes),
-    }
-}
+/// The count of the last 15 minutes of what is never normal.
+const OF_15M: What = What::Recent(Duration::from_mins(15));
 
 /// All of them, in the order of the signals that they are made of.
 pub const DIGESTS: &[Digest] = &[
@@ -95,7 +94,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_sched_runqueue_p99_seconds",
             help: "Of the last 5 minutes, 99 of 100 waits of a task for a CPU were at most this long.",
-            what: p99_of_5m(),
+            what: P99_OF_5M,
         }],
     },
     Digest {
@@ -126,7 +125,7 @@ pub const DIGESTS: &[Digest] = &[
             Made {
                 metric: "kldtrace_tcp_connect_p99_seconds",
                 help: "Of the last 5 minutes, 99 of 100 active connects took at most this long.",
-                what: p99_of_5m(),
+                what: P99_OF_5M,
             },
         ],
     },
@@ -155,9 +154,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["unit"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_tcp_unit_resets_sent",
-            help: "Resets sent, on all interfaces.",
-            what: What::Count,
+            metric: "kldtrace_tcp_unit_resets_sent_per_second",
+            help: "Resets sent in each second of the last 5 minutes, on all interfaces.",
+            what: What::PerSecond(Duration::from_mins(5)),
         }],
     },
     Digest {
@@ -165,9 +164,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["unit"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_tcp_unit_resets_received",
-            help: "Resets received, on all interfaces.",
-            what: What::Count,
+            metric: "kldtrace_tcp_unit_resets_received_per_second",
+            help: "Resets received in each second of the last 5 minutes, on all interfaces.",
+            what: What::PerSecond(Duration::from_mins(5)),
         }],
     },
     Digest {
@@ -175,9 +174,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["unit", "reason"],
         only: Only::Is("reason", &["refused", "timeout", "unreachable"]),
         makes: &[Made {
-            metric: "kldtrace_tcp_unit_connect_failures",
-            help: "Active connects that the other side or the network failed, on all interfaces.",
-            what: What::Count,
+            metric: "kldtrace_tcp_unit_connect_failures_per_second",
+            help: "Active connects that the other side or the network failed, in each second of the last 5 minutes, on all interfaces.",
+            what: What::PerSecond(Duration::from_mins(5)),
         }],
     },
     Digest {
@@ -187,7 +186,17 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_block_device_p99_seconds",
             help: "Of the last 5 minutes, 99 of 100 block requests were in the device for at most this long.",
-            what: p99_of_5m(),
+            what: P99_OF_5M,
+        }],
+    },
+    Digest {
+        of: "block.errors",
+        labels: &["device", "op"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_block_errors_15m",
+            help: "Block requests, or parts of them, that ended in an error in the last 15 minutes.",
+            what: OF_15M,
         }],
     },
     Digest {
@@ -220,7 +229,7 @@ pub const DIGESTS: &[Digest] = &[
             Made {
                 metric: "kldtrace_zfs_zil_wait_p99_seconds",
                 help: "Of the last 5 minutes, 99 of 100 file operations that waited for the intent log did for at most this long.",
-                what: p99_of_5m(),
+                what: P99_OF_5M,
             },
         ],
     },
@@ -231,7 +240,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_zfs_txg_sync_p90_seconds",
             help: "Of the last 5 minutes, 9 of 10 transaction groups took at most this long to sync.",
-            what: quantile(900, 5),
+            what: What::Quantile(900, Duration::from_mins(5)),
         }],
     },
     Digest {
@@ -252,13 +261,53 @@ pub const DIGESTS: &[Digest] = &[
         ],
     },
     Digest {
+        of: "zfs.vdev_checksum_errors",
+        labels: &["pool", "vdev"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_zfs_vdev_checksum_errors_15m",
+            help: "Blocks from a vdev whose checksum was wrong in the last 15 minutes.",
+            what: OF_15M,
+        }],
+    },
+    Digest {
+        of: "zfs.vdev_slow_requests",
+        labels: &["pool", "vdev"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_zfs_vdev_slow_requests_15m",
+            help: "Requests that a device took longer for than zio_slow_io_ms in the last 15 minutes.",
+            what: OF_15M,
+        }],
+    },
+    Digest {
+        of: "zfs.vdev_hung_requests",
+        labels: &["pool", "vdev"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_zfs_vdev_hung_requests_15m",
+            help: "Times that ZFS's deadman found a request that did not end in the last 15 minutes.",
+            what: OF_15M,
+        }],
+    },
+    Digest {
+        of: "zfs.reports",
+        labels: &["pool", "vdev", "class"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_zfs_reports_15m",
+            help: "Other trouble that ZFS reported in the last 15 minutes.",
+            what: OF_15M,
+        }],
+    },
+    Digest {
         of: "wireguard.handshake_latency",
         labels: &["interface", "plane", "peer"],
         only: Only::Is("role", &["initiator"]),
         makes: &[Made {
             metric: "kldtrace_wireguard_handshake_p90_seconds",
             help: "Of the last 15 minutes, 9 of 10 handshakes that this node began took at most this long.",
-            what: quantile(900, 15),
+            what: What::Quantile(900, Duration::from_mins(15)),
         }],
     },
     Digest {
@@ -266,9 +315,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["interface", "plane", "peer"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_wireguard_peer_handshakes",
-            help: "Handshakes completed with a peer, whoever began them.",
-            what: What::Count,
+            metric: "kldtrace_wireguard_peer_handshakes_3m",
+            help: "Handshakes completed with a peer in the last 3 minutes, whoever began them.",
+            what: What::Recent(Duration::from_mins(3)),
         }],
     },
     Digest {
@@ -276,9 +325,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["interface", "plane", "peer"],
         only: Only::Is("reason", &["no_answer", "gave_up", "replay"]),
         makes: &[Made {
-            metric: "kldtrace_wireguard_peer_handshake_failures",
-            help: "Handshakes with a peer that it did not answer, or answered with what came before.",
-            what: What::Count,
+            metric: "kldtrace_wireguard_peer_handshake_failures_2m",
+            help: "Handshakes with a peer that it did not answer in the last 2 minutes, or answered with what came before.",
+            what: What::Recent(Duration::from_mins(2)),
         }],
     },
 ];
@@ -313,15 +362,15 @@ impl Made {
     pub fn kind(&self) -> Kind {
         match self.what {
             What::Count | What::Sum | What::Misses(_) => Kind::Counter,
-            What::Quantile { .. } => Kind::Gauge,
+            What::Recent(_) | What::PerSecond(_) | What::Quantile(..) => Kind::Gauge,
         }
     }
 
     /// Base unit.
     pub fn unit(&self) -> Unit {
         match self.what {
-            What::Count | What::Misses(_) => Unit::None,
-            What::Sum | What::Quantile { .. } => Unit::Seconds,
+            What::Sum | What::Quantile(..) => Unit::Seconds,
+            _ => Unit::None,
         }
     }
 
@@ -342,10 +391,7 @@ mod tests {
     fn digests_are_of_signals_and_their_labels() {
         for digest in DIGESTS {
             let signal = digest.signal();
-            let counts = digest
-                .makes
-                .iter()
-                .all(|made| matches!(made.what, What::Count));
+            let counts = digest.makes.iter().all(|made| made.unit() == Unit::None);
             let counter = signal.kind == Kind::Counter && signal.unit == Unit::None;
             assert!(
                 signal.kind == Kind::Histogram || counter && counts,

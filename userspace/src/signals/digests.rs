@@ -14,7 +14,7 @@ use std::{
 use kldtrace_exporters::model::{Family, Histogram, Series, Value};
 
 use crate::{
-    catalogue::digests::{DIGESTS, Digest, Made, OVER, Objective, What},
+    catalogue::digests::{DIGESTS, Digest, Made, OVER, Objective, What, Window},
     config::Objectives,
     quantile::{count, longer_than, merge, quantile, since},
 };
@@ -78,8 +78,10 @@ struct State {
 impl State {
     fn new(digest: &'static Digest, now: Instant) -> Self {
         let windows = digest.makes.iter().filter_map(|made| match made.what {
-            What::Quantile { window, .. } => Some(window),
-            _ => None,
+            What::Recent(window) | What::PerSecond(window) | What::Quantile(_, window) => {
+                Some(window)
+            }
+            What::Count | What::Sum | What::Misses(_) => None,
         });
         Self {
             digest,
@@ -152,15 +154,16 @@ impl State {
                     labels.push((OVER.into(), spelled(Histogram::upper_bound(index)).into()));
                     Value::Integer(longer_than(total, index))
                 }
-                What::Quantile { per_mille, window } => {
-                    let Some(before) = self.before(window, now) else {
-                        continue;
-                    };
-                    let new = match before.get(values) {
-                        Some(before) => since(total, before),
-                        None => total.clone(),
-                    };
-                    match quantile(&new, per_mille) {
+                What::Recent(window) => match count(&self.gained(values, window, now).0) {
+                    0 => continue,
+                    count => Value::Integer(count),
+                },
+                What::PerSecond(window) => match self.gained(values, window, now) {
+                    (gained, _) if count(&gained) == 0 => continue,
+                    (gained, time) => Value::Float(count(&gained) as f64 / time.as_secs_f64()),
+                },
+                What::Quantile(per_mille, window) => {
+                    match quantile(&self.gained(values, window, now).0, per_mille) {
                         Some(seconds) => Value::Float(seconds),
                         None => continue,
                     }
@@ -171,19 +174,32 @@ impl State {
         family
     }
 
-    /// The totals of when the window began, or somewhat before, or of when counting began in it.
-    /// `None`: nobody asked for too long to know.
-    fn before(&self, window: Duration, now: Instant) -> Option<&BTreeMap<Labels, Histogram>> {
-        let near = |at: Instant| now.saturating_duration_since(at) <= window + window / STEPS;
-        let before = self.before.iter().find(|(at, _)| near(*at))?;
-        Some(&before.1)
+    /// What a total has gained in a window, and how long that really is.
+    fn gained(&self, values: &Labels, window: Window, now: Instant) -> (Histogram, Duration) {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        let near = |(at, _): &&(Instant, _)| age(*at) <= window + window / STEPS;
+        let before = self.before.iter().find(near).or_else(|| self.before.back());
+        let total = self.totals.get(values).cloned().unwrap_or_default();
+        let Some((at, before)) = before else {
+            return (total, window);
+        };
+        let gained = match before.get(values) {
+            Some(before) => since(&total, before),
+            None => total,
+        };
+        // A second: of less there is no rate.
+        (gained, age(*at).max(Duration::from_secs(1)))
     }
 
     /// Remembers the totals now and then, and forgets those that nobody looks back to.
     fn keep(&mut self, now: Instant) {
         let age = |at: Instant| now.saturating_duration_since(at);
         let step = self.window / STEPS;
-        self.before.retain(|(at, _)| age(*at) <= self.window + step);
+        // The newest stays, however old: between it and now nothing was told.
+        let old = |(at, _): &(Instant, _)| age(*at) > self.window + step;
+        while self.before.len() > 1 && self.before.front().is_some_and(old) {
+            self.before.pop_front();
+        }
         let newest = self.before.back();
         if !self.window.is_zero() && newest.is_none_or(|(at, _)| age(*at) >= step) {
             self.before.push_back((now, self.totals.clone()));
@@ -330,9 +346,70 @@ mod tests {
             assert_eq!(p99(minute, &[(-80, 200), (0, 2)]), fast, "{minute}");
         }
         assert_eq!(p99(14, &[(-80, 200), (0, 2)]), None);
-        // Nobody asked for long: what came when is not known, until the next time.
-        assert_eq!(p99(60, &[(-80, 200), (0, 50)]), None);
+        // Nobody asked for long: it is of all that nobody was told.
+        assert_eq!(p99(60, &[(-80, 200), (0, 50)]), slow);
         assert_eq!(p99(61, &[(-80, 300), (0, 50)]), fast);
+    }
+
+    #[test]
+    fn trouble_is_told_from_its_first_count_for_as_long_as_it_is_recent() {
+        let mut digests = digests();
+        let start = Instant::now();
+        let mut errors = |minutes: u32, count: Option<u64>| {
+            let signal = crate::catalogue::find("block.errors").unwrap();
+            let mut family = crate::signals::families::family(signal);
+            family.series.extend(count.map(|count| Series {
+                labels: vec![
+                    ("device".into(), "sda".into()),
+                    ("op".into(), "read".into()),
+                ],
+                value: Value::Integer(count),
+            }));
+            let made = digests.of(&[family], start + minutes * MINUTE);
+            values(&made, "kldtrace_block_errors_15m")
+        };
+        assert!(errors(1, None).is_empty());
+        // Its series begins with it.
+        assert_eq!(errors(2, Some(3)), [Value::Integer(3)]);
+        for minute in 3..17 {
+            assert_eq!(errors(minute, Some(4)), [Value::Integer(4)], "{minute}");
+        }
+        for minute in 17..21 {
+            errors(minute, Some(4));
+        }
+        assert!(errors(22, Some(4)).is_empty());
+        // Nobody asked for an hour: nothing of it is lost.
+        assert_eq!(errors(90, Some(9)), [Value::Integer(5)]);
+    }
+
+    #[test]
+    fn rates_are_of_the_time_that_they_are_of() {
+        let mut digests = digests();
+        let start = Instant::now();
+        let mut rate = |minutes: u32, count: u64| {
+            let signal = crate::catalogue::find("tcp.resets_sent").unwrap();
+            let mut family = crate::signals::families::family(signal);
+            family.series = ["eth0", "eth1"]
+                .map(|interface| Series {
+                    labels: vec![
+                        ("unit".into(), "u".into()),
+                        ("interface".into(), interface.into()),
+                    ],
+                    value: Value::Integer(count),
+                })
+                .into();
+            let made = digests.of(&[family], start + minutes * MINUTE);
+            match values(&made, "kldtrace_tcp_unit_resets_sent_per_second")[..] {
+                // The clock of the digests began a moment before.
+                [Value::Float(rate)] => Some((rate * 1e3).round() / 1e3),
+                [] => None,
+                ref other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(rate(1, 60), Some(2.0));
+        assert_eq!(rate(4, 120), Some(1.0));
+        // Looked back to is minute 4.
+        assert_eq!(rate(10, 120), None);
     }
 
     #[test]
