@@ -9,7 +9,7 @@ DEVICE = f"kldtrace_block_device_p99_seconds{{{MATCH}}}"
 CONNECT = f"kldtrace_tcp_connect_p99_seconds{{{MATCH}}}"
 COMMIT = f"kldtrace_zfs_zil_wait_p99_seconds{{{MATCH}}}"
 SHAKE = f"kldtrace_wireguard_handshake_p90_seconds{{{MATCH}}}"
-STUCK = "kldtrace:sched_uninterruptible:tasks"
+STUCK = f"kldtrace_sched_uninterruptible_tasks{{{MATCH}}}"
 COST = "kldtrace:cost_cpus:rate10m"
 ABSENT = f"kldtrace_signal_available{{{MATCH}}} == 0"
 FIRING = 'ALERTS{alertstate="firing", severity!="none", team=~"storage|network|platform"}'
@@ -79,7 +79,7 @@ BOARD = Board(
             line("Commits of the intent log, p99", COMMIT, "s"),
             line("Handshakes, p90", SHAKE, "s"),
             line("Operations of ZFS", "kldtrace:zfs_op:rate5m", "ops", of="sum"),
-            line("Block requests", "kldtrace:block_device:rate5m", "ops", of="sum"),
+            line("Block requests", f"kldtrace_block_requests_per_second{{{MATCH}}}", "ops", of="sum"),
             line("CPUs of kldtrace", COST, "short"),
         ]),
     ],

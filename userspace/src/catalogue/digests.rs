@@ -50,8 +50,6 @@ pub struct Made {
 pub enum What {
     /// The number of durations, or the counter.
     Count,
-    /// Their sum.
-    Sum,
     /// The durations that were longer than an objective; the label `over` has it, in seconds.
     Misses(Objective),
     /// The count of a window; nothing where it is 0. What came before the first scrape
@@ -59,6 +57,10 @@ pub enum What {
     Recent(Window),
     /// The same for each second of the window.
     PerSecond(Window),
+    /// How much time they took in each second of the window: how many went on at once, on average.
+    AtOnce(Window),
+    /// The mean of a window's durations; nothing where there were none.
+    Mean(Window),
     /// A quantile of a window's durations; nothing where there were none. 990: 99 of 100 are at
     /// most this long.
     Quantile(u16, Window),
@@ -80,7 +82,8 @@ pub type Window = Duration;
 /// The label of [`What::Misses`].
 pub const OVER: &str = "over";
 
-const P99_OF_5M: What = What::Quantile(990, Duration::from_mins(5));
+const FIVE_MINUTES: Window = Duration::from_mins(5);
+const P99_OF_5M: What = What::Quantile(990, FIVE_MINUTES);
 
 /// The count of the last 15 minutes of what is never normal.
 const OF_15M: What = What::Recent(Duration::from_mins(15));
@@ -102,9 +105,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["unit"],
         only: Only::Is("reason", &["uninterruptible"]),
         makes: &[Made {
-            metric: "kldtrace_sched_uninterruptible_seconds",
-            help: "Time that tasks waited where no signal interrupts them, added up.",
-            what: What::Sum,
+            metric: "kldtrace_sched_uninterruptible_tasks",
+            help: "Tasks that waited where no signal interrupts them, on average of the last 5 minutes.",
+            what: What::AtOnce(FIVE_MINUTES),
         }],
     },
     Digest {
@@ -156,7 +159,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_tcp_unit_resets_sent_per_second",
             help: "Resets sent in each second of the last 5 minutes, on all interfaces.",
-            what: What::PerSecond(Duration::from_mins(5)),
+            what: What::PerSecond(FIVE_MINUTES),
         }],
     },
     Digest {
@@ -166,7 +169,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_tcp_unit_resets_received_per_second",
             help: "Resets received in each second of the last 5 minutes, on all interfaces.",
-            what: What::PerSecond(Duration::from_mins(5)),
+            what: What::PerSecond(FIVE_MINUTES),
         }],
     },
     Digest {
@@ -176,7 +179,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_tcp_unit_connect_failures_per_second",
             help: "Active connects that the other side or the network failed, in each second of the last 5 minutes, on all interfaces.",
-            what: What::PerSecond(Duration::from_mins(5)),
+            what: What::PerSecond(FIVE_MINUTES),
         }],
     },
     Digest {
@@ -187,6 +190,16 @@ pub const DIGESTS: &[Digest] = &[
             metric: "kldtrace_block_device_p99_seconds",
             help: "Of the last 5 minutes, 99 of 100 block requests were in the device for at most this long.",
             what: P99_OF_5M,
+        }],
+    },
+    Digest {
+        of: "block.requests",
+        labels: &["device", "op"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_block_requests_per_second",
+            help: "Block requests completed in each second of the last 5 minutes.",
+            what: What::PerSecond(FIVE_MINUTES),
         }],
     },
     Digest {
@@ -222,9 +235,9 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::Is("stage", &["zil_commit"]),
         makes: &[
             Made {
-                metric: "kldtrace_zfs_zil_waits",
-                help: "File operations that waited for a commit of the intent log.",
-                what: What::Count,
+                metric: "kldtrace_zfs_zil_waits_per_second",
+                help: "File operations that waited for a commit of the intent log, in each second of the last 5 minutes.",
+                what: What::PerSecond(FIVE_MINUTES),
             },
             Made {
                 metric: "kldtrace_zfs_zil_wait_p99_seconds",
@@ -240,25 +253,18 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_zfs_txg_sync_p90_seconds",
             help: "Of the last 5 minutes, 9 of 10 transaction groups took at most this long to sync.",
-            what: What::Quantile(900, Duration::from_mins(5)),
+            what: What::Quantile(900, FIVE_MINUTES),
         }],
     },
     Digest {
         of: "zfs.vdev_device_latency",
         labels: &["pool", "vdev", "type"],
         only: Only::IsNot("priority", "sync_write"),
-        makes: &[
-            Made {
-                metric: "kldtrace_zfs_vdev_device_requests",
-                help: "Requests to a vdev, without those of the intent log.",
-                what: What::Count,
-            },
-            Made {
-                metric: "kldtrace_zfs_vdev_device_seconds",
-                help: "Time that they were in its device, added up.",
-                what: What::Sum,
-            },
-        ],
+        makes: &[Made {
+            metric: "kldtrace_zfs_vdev_device_mean_seconds",
+            help: "Of the last 5 minutes, the mean time that requests were in the device, without those of the intent log.",
+            what: What::Mean(FIVE_MINUTES),
+        }],
     },
     Digest {
         of: "zfs.vdev_checksum_errors",
@@ -361,15 +367,15 @@ impl Made {
     /// Counter or gauge.
     pub fn kind(&self) -> Kind {
         match self.what {
-            What::Count | What::Sum | What::Misses(_) => Kind::Counter,
-            What::Recent(_) | What::PerSecond(_) | What::Quantile(..) => Kind::Gauge,
+            What::Count | What::Misses(_) => Kind::Counter,
+            _ => Kind::Gauge,
         }
     }
 
     /// Base unit.
     pub fn unit(&self) -> Unit {
         match self.what {
-            What::Sum | What::Quantile(..) => Unit::Seconds,
+            What::Mean(_) | What::Quantile(..) => Unit::Seconds,
             _ => Unit::None,
         }
     }

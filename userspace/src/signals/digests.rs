@@ -78,10 +78,12 @@ struct State {
 impl State {
     fn new(digest: &'static Digest, now: Instant) -> Self {
         let windows = digest.makes.iter().filter_map(|made| match made.what {
-            What::Recent(window) | What::PerSecond(window) | What::Quantile(_, window) => {
-                Some(window)
-            }
-            What::Count | What::Sum | What::Misses(_) => None,
+            What::Recent(window)
+            | What::PerSecond(window)
+            | What::AtOnce(window)
+            | What::Mean(window)
+            | What::Quantile(_, window) => Some(window),
+            What::Count | What::Misses(_) => None,
         });
         Self {
             digest,
@@ -148,7 +150,6 @@ impl State {
             let mut labels: Vec<_> = names.zip(values.iter().cloned()).collect();
             let value = match made.what {
                 What::Count => Value::Integer(count(total)),
-                What::Sum => Value::Float(total.sum_seconds()),
                 What::Misses(objective) => {
                     let index = bucket(of(objectives, objective));
                     labels.push((OVER.into(), spelled(Histogram::upper_bound(index)).into()));
@@ -161,6 +162,14 @@ impl State {
                 What::PerSecond(window) => match self.gained(values, window, now) {
                     (gained, _) if count(&gained) == 0 => continue,
                     (gained, time) => Value::Float(count(&gained) as f64 / time.as_secs_f64()),
+                },
+                What::AtOnce(window) => match self.gained(values, window, now) {
+                    (gained, _) if gained.sum_ns == 0 => continue,
+                    (gained, time) => Value::Float(gained.sum_seconds() / time.as_secs_f64()),
+                },
+                What::Mean(window) => match self.gained(values, window, now).0 {
+                    gained if count(&gained) == 0 => continue,
+                    gained => Value::Float(gained.sum_seconds() / count(&gained) as f64),
                 },
                 What::Quantile(per_mille, window) => {
                     match quantile(&self.gained(values, window, now).0, per_mille) {

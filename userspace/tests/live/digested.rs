@@ -85,7 +85,10 @@ pub fn compare(families: &[Family]) -> BTreeMap<&'static str, usize> {
             let family = families.iter().find(|one| one.name == made.metric).unwrap();
             // Of what has happened, some series tell only where something has.
             let silent = |sources: &Vec<&Value>| {
-                matches!(made.what, What::Recent(_) | What::PerSecond(_)) && counted(sources) == 0
+                matches!(
+                    made.what,
+                    What::Recent(_) | What::PerSecond(_) | What::AtOnce(_)
+                ) && counted(sources) == 0
             };
             let expected = sources.values().filter(|sources| !silent(sources)).count();
             assert_eq!(family.series.len(), expected, "{}", made.metric);
@@ -102,10 +105,10 @@ pub fn compare(families: &[Family]) -> BTreeMap<&'static str, usize> {
                 let got = &series.value;
                 match made.what {
                     What::Count | What::Recent(_) => assert_eq!(integer(got), count),
-                    What::Sum => {
+                    What::Mean(_) => {
                         let ns: u64 = histograms.iter().map(|one| one.sum_ns).sum();
-                        let sum = ns as f64 / 1e9;
-                        assert!((seconds(got) - sum).abs() <= 1e-9 * sum);
+                        let mean = ns as f64 / count as f64 / 1e9;
+                        assert!((seconds(got) - mean).abs() <= 1e-9 * mean);
                     }
                     What::Misses(_) => {
                         let over = labels(series, &["over"]).remove("over").unwrap();
@@ -113,7 +116,7 @@ pub fn compare(families: &[Family]) -> BTreeMap<&'static str, usize> {
                         let over = over.parse::<f64>().unwrap() * 1.001;
                         assert_eq!(integer(got), longer(&histograms, over));
                     }
-                    What::PerSecond(_) => assert!(seconds(got) > 0.0),
+                    What::PerSecond(_) | What::AtOnce(_) => assert!(seconds(got) > 0.0),
                     What::Quantile(per_mille, _) => {
                         let got = seconds(got);
                         let beyond = |seconds| longer(&histograms, seconds) as f64;

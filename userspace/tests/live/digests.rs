@@ -78,7 +78,7 @@ fn what_is_made_of_histograms_is_what_they_say() {
         let p99 = seconds(&value("kldtrace_sched_runqueue_p99_seconds", &[]));
         assert!(p99 > 0.0, "{p99}");
         for metric in [
-            "kldtrace_sched_uninterruptible_seconds",
+            "kldtrace_sched_uninterruptible_tasks",
             "kldtrace_tcp_received_segments",
         ] {
             assert!(compared.contains_key(metric), "{metric}");
