@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, net::IpAddr, path::Path};
 
-use kldtrace_abi::plane::{Family, Link, Malformed, Reason, parse};
+use kldtrace_abi::plane::{Family, FlowKey, Link, Malformed, Reason, flow::stamp_of, parse};
 
 use crate::planes::{check, compile, explain, host::Host, policy::Policy, read};
 
@@ -41,6 +41,7 @@ fn policy(text: &str) -> Option<Policy> {
 fn plane_packet(mut data: &[u8]) {
     HOST.with_borrow_mut(|host| {
         host.flows.clear();
+        host.stamps.clear();
         host.buckets.clear();
         host.memos.clear();
         host.now = 1_000_000_000_000;
@@ -71,7 +72,13 @@ fn one_packet(host: &mut Host, how: u8, packet: &[u8]) {
     }
     let found = [(); 2].map(|()| host.judge(plane, &facts));
     let kept = std::mem::take(&mut host.memos);
+    // And as if the table of flows were always asked.
+    let place = FlowKey::arriving(&facts, plane).map(|key| key.place());
+    let stamp = place.map(|place| host.stamps.insert(place, stamp_of(host.now)));
     let expected = host.judge(plane, &facts);
+    if let (Some(place), Some(stamp)) = (place, stamp) {
+        host.stamps.insert(place, stamp.unwrap_or_default());
+    }
     host.memos = kept;
     // The image has all cells that it names, but for plane 0, which is none.
     assert!(plane == 0 || expected.reason != Reason::Image);

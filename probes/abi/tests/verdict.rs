@@ -157,9 +157,9 @@ fn a_flow_ends_with_its_time_and_a_rules_flow_with_its_policy() {
     let refused = Flow { rule: 0, ..of_rule };
     assert!(!refused.admits(6, 4, 11 * SECOND));
     let mut seen = own;
-    seen.see(10 * SECOND + SECOND / 2);
+    assert!(!seen.see(10 * SECOND + SECOND / 2));
     assert_eq!(seen.seen, own.seen);
-    seen.see(12 * SECOND);
+    assert!(seen.see(12 * SECOND));
     assert_eq!(seen.seen, 12 * SECOND);
 }
 

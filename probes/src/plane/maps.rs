@@ -11,6 +11,7 @@ use kldtrace_abi::{
     plane::{
         Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
         count::{Count, Told},
+        flow::STAMPS,
         image::{CHUNK, Domain, Header},
         memo::{MEMOS, Memo},
         table::{self, Classes},
@@ -37,6 +38,13 @@ static PLANE_FLOWS: LruHashMap<ShortKey, Flow, 131_072> = LruHashMap::new();
 /// Flows of IPv6 that are known.
 #[btf_map]
 static PLANE_FLOWS_V6: LruHashMap<FlowKey, Flow, 131_072> = LruHashMap::new();
+
+/// Stamps in one value of the map.
+const STAMPS_EACH: usize = 2048;
+
+/// When flows were last seen, by a hash of their key: 128 KiB.
+#[btf_map]
+static PLANE_STAMPS: Array<[u16; STAMPS_EACH], { STAMPS as usize / STAMPS_EACH }> = Array::new();
 
 /// What sources have used of rates.
 #[btf_map]
@@ -115,6 +123,15 @@ impl Tables for Maps<'_> {
         // that is replaced meanwhile is another flow, whose time is off by
         // less than a tick.
         Some(unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn stamp(&mut self, place: u32) -> Option<&mut u16> {
+        let each = STAMPS_EACH as u32;
+        let stamps = PLANE_STAMPS.get_ptr_mut(place / each)?;
+        // SAFETY: memory of the map, which all CPUs write in words.
+        let stamps = unsafe { &mut *stamps };
+        Some(&mut stamps[(place % each) as usize])
     }
 
     #[inline(always)]

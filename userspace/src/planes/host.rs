@@ -15,6 +15,8 @@ pub struct Host {
     pub cells: Vec<Cell>,
     /// Flows that are known.
     pub flows: HashMap<FlowKey, Flow>,
+    /// When flows were last seen, by the place of their stamp.
+    pub stamps: HashMap<u32, u16>,
     /// What sources have used.
     pub buckets: HashMap<BucketKey, Bucket>,
     /// What was decided a moment ago, by its place.
@@ -53,6 +55,10 @@ impl Cells for Host {
 impl Tables for Host {
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         self.flows.get_mut(key)
+    }
+
+    fn stamp(&mut self, place: u32) -> Option<&mut u16> {
+        Some(self.stamps.entry(place).or_default())
     }
 
     fn remember(&mut self, key: &FlowKey, flow: Flow) {

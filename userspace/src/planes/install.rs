@@ -13,6 +13,7 @@ use aya::{
 use kldtrace_abi::plane::{
     Cell, Flow, FlowKey, Link, ShortKey,
     count::{Count, counters},
+    flow::stamp_of,
     image::CHUNK,
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -68,7 +69,13 @@ pub struct Programs {
     policy: ArrayOfMaps<MapData, Image>,
     flows: HashMap<MapData, Plain<ShortKey>, Plain<Flow>>,
     flows_v6: HashMap<MapData, Plain<FlowKey>, Plain<Flow>>,
+    stamps: Stamps,
 }
+
+/// When flows were last seen: pages of stamps.
+type Stamps = Array<MapData, Plain<[u16; STAMPS_EACH]>>;
+/// As the programs have them.
+const STAMPS_EACH: usize = 2048;
 
 impl Programs {
     /// Loads the programs for an interface of the plane of this number, whose
@@ -114,6 +121,7 @@ impl Programs {
             policy: take("PLANE_POLICY")?.try_into()?,
             flows: take("PLANE_FLOWS")?.try_into()?,
             flows_v6: take("PLANE_FLOWS_V6")?.try_into()?,
+            stamps: take("PLANE_STAMPS")?.try_into()?,
             ebpf,
         })
     }
@@ -132,6 +140,11 @@ impl Programs {
     /// # Errors
     /// What the kernel says.
     pub fn remember(&mut self, key: &FlowKey, flow: Flow) -> anyhow::Result<()> {
+        let place = key.place() as usize;
+        let page = (place / STAMPS_EACH) as u32;
+        let Plain(mut stamps) = self.stamps.get(&page, 0)?;
+        stamps[place % STAMPS_EACH] = stamp_of(flow.seen);
+        self.stamps.set(page, Plain(stamps), 0)?;
         match ShortKey::new(key) {
             Some(short) => self.flows.insert(Plain(short), Plain(flow), 0)?,
             None => self.flows_v6.insert(Plain(*key), Plain(flow), 0)?,

@@ -27,13 +27,13 @@ use kldtrace_abi::{
 use super::{agree::read, corpus, packet::Packet, random, run};
 
 /// The programs of one plane, with their packets' way back.
-struct Loaded {
-    programs: Programs,
+pub struct Loaded {
+    pub programs: Programs,
     told: RingBuf<MapData>,
     fd: ProgramFd,
 }
 
-fn load(plane: u8, link: Link) -> Loaded {
+pub fn load(plane: u8, link: Link) -> Loaded {
     load_telling(plane, link, true)
 }
 
@@ -64,7 +64,7 @@ fn load_telling(plane: u8, link: Link, all: bool) -> Loaded {
 
 impl Loaded {
     /// The verdict on a packet.
-    fn judge(&mut self, packet: &[u8]) -> Outcome {
+    pub fn judge(&mut self, packet: &[u8]) -> Outcome {
         let (action, _) = run::xdp(&self.fd, packet, 1).unwrap();
         let told = next(&mut self.told);
         // include/uapi/linux/bpf.h: XDP_DROP 1, XDP_PASS 2.

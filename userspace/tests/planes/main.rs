@@ -11,6 +11,7 @@ mod daemon;
 mod drops;
 mod example;
 mod flows;
+mod forged;
 mod full;
 mod guard;
 mod hostile;

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use kldtrace::planes::{compile, host::Host};
 use kldtrace_abi::plane::{
     Action, Facts, Flow, FlowKey, Link, Reason,
+    flow::keep,
     memo::{Key, LEASE, MEMOS},
     parse,
 };
@@ -89,7 +90,8 @@ fn a_flow_is_asked_about_again_when_its_lease_is_over() {
     let mut host = Host::new(cells("", 1));
     let facts = tcp(PEER, 443, 5000, ACK);
     let key = FlowKey::arriving(&facts, 1).unwrap();
-    host.flows.insert(key, Flow::of(0, 0, host.now));
+    let now = host.now;
+    keep(&mut host, &key, Flow::of(0, 0, now));
     assert_eq!(host.judge(1, &facts).reason, Reason::Established);
     // The table has forgotten it: for so long nobody asks.
     let flow = host.flows.remove(&key).unwrap();
@@ -100,7 +102,7 @@ fn a_flow_is_asked_about_again_when_its_lease_is_over() {
     host.now += 10_000_000;
     assert_eq!(host.judge(1, &facts).action, Action::Drop);
     // While it is used, the table knows when it was: to 2 s.
-    host.flows.insert(key, flow);
+    keep(&mut host, &key, flow);
     for _ in 0..100 {
         host.now += 100_000_000;
         assert_eq!(host.judge(1, &facts).reason, Reason::Established);
@@ -122,7 +124,8 @@ fn flows_and_first_packets_that_share_a_place_keep_their_verdicts() {
         let packets: Vec<_> = (0..MEMOS * 4).map(|_| random(flags)).collect();
         for facts in packets.iter().filter(|facts| facts.source_port % 2 == 0) {
             let key = FlowKey::arriving(facts, 1).unwrap();
-            host.flows.insert(key, Flow::of(0, 0, host.now));
+            let now = host.now;
+            keep(&mut host, &key, Flow::of(0, 0, now));
         }
         let expected = packets.iter().map(|facts| {
             host.memos.clear();
@@ -157,7 +160,8 @@ fn what_is_refused_is_not_remembered() {
     let mut host = Host::new(compile::image(&read(&text), 1).unwrap().cells);
     let facts = tcp(PEER, 443, 5000, ACK);
     let key = FlowKey::arriving(&facts, 1).unwrap();
-    host.flows.insert(key, Flow::of(0, 0, host.now));
+    let now = host.now;
+    keep(&mut host, &key, Flow::of(0, 0, now));
     for _ in 0..2 {
         assert_eq!(host.judge(1, &facts).reason, Reason::Established);
     }

@@ -14,6 +14,13 @@
 //!   was replaced): the flow is *refused*. It admits nothing, and keeps the
 //!   node's answers from making the flow its own.
 //!
+//! The table of flows is larger than a CPU's own cache, and datagrams of UDP may
+//! all be of a flow. So in front of it are *stamps*: when a flow that lets packets
+//! in was last seen, at a place that several flows share by a hash of their key.
+//! The table is asked only where a flow may be that has not timed out
+//! ([`find`]). Stamps need no clearing: one is never older than the flows
+//! of its place, and the last of them ends with it.
+//!
 //! A segment of TCP in the middle of a connection that is not known, as after
 //! the first start, makes it the node's own: what is there goes on.
 
@@ -21,7 +28,11 @@ use super::{
     address::Address,
     facts::{Facts, Family, Fragment},
     transport::{ICMP, ICMPV6, TCP, UDP},
+    verdict::Tables,
 };
+
+/// Stamps, of 16 bits each.
+pub const STAMPS: u32 = 1 << 16;
 
 /// A flow, seen from this node. 40 bytes without padding.
 #[repr(C)]
@@ -58,6 +69,22 @@ impl FlowKey {
             return None;
         };
         Self::of(facts, plane, local_port)
+    }
+
+    /// The place of its stamp: less than [`STAMPS`].
+    #[inline(always)]
+    pub const fn place(&self) -> u32 {
+        // As for a memo: nobody gains by two flows with one place, but that
+        // the table is asked.
+        let remote = self.remote.0 ^ self.remote.1;
+        let local = self.local.0 ^ self.local.1;
+        let rest = (self.remote_port as u64) << 32
+            | (self.local_port as u64) << 16
+            | (self.protocol as u64) << 8
+            | self.plane as u64;
+        let mixed = (remote ^ local.rotate_right(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32 ^ rest).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        (mixed >> (64 - STAMPS.trailing_zeros())) as u32
     }
 
     #[inline(always)]
@@ -176,13 +203,87 @@ impl Flow {
             && now.saturating_sub(self.seen) < idle(protocol)
     }
 
-    /// Notes that it was seen.
+    /// Notes that it was seen. Returns whether that was written: then
+    /// [`stamp`] it.
     #[inline(always)]
-    pub fn see(&mut self, now: u64) {
-        if now.saturating_sub(self.seen) >= FRESH {
+    #[must_use]
+    pub fn see(&mut self, now: u64) -> bool {
+        let due = now.saturating_sub(self.seen) >= FRESH;
+        if due {
             self.seen = now;
         }
+        due
     }
+}
+
+/// Bits of nanoseconds that a stamp leaves out: it counts units of 8.6 s.
+const UNIT: u32 = 33;
+/// Units that a stamp may be behind its flow: one, as the times of both are cut
+/// to whole ones, and one more, as a CPU may write what it read before another.
+const LATE: u16 = 2;
+/// Units that it may be ahead of who reads it: another CPU was faster.
+const EARLY: u16 = 1;
+
+/// A stamp of a time.
+#[inline(always)]
+pub const fn stamp_of(now: u64) -> u16 {
+    (now >> UNIT) as u16
+}
+
+/// Whether a flow with this stamp can still let packets in. A place that never
+/// had a flow has a stamp of the time of boot, and after six days and a half a
+/// stamp looks like new: then the table is asked for nothing.
+#[inline(always)]
+const fn may_last(stamp: u16, protocol: u8, now: u64) -> bool {
+    const { assert!((idle(TCP) >> UNIT) < (u16::MAX - LATE - EARLY) as u64) };
+    let age = (stamp_of(now).wrapping_add(EARLY)).wrapping_sub(stamp);
+    age <= (idle(protocol) >> UNIT) as u16 + LATE + EARLY
+}
+
+/// Puts a stamp for a flow that lets packets in, before the table has it.
+#[inline(always)]
+pub fn stamp<K: Tables>(tables: &mut K, key: &FlowKey, now: u64) {
+    if let Some(stamp) = tables.stamp(key.place()) {
+        *stamp = stamp_of(now);
+    }
+}
+
+/// Whether a packet that arrives may be of a flow that lets it in. Else the
+/// table of flows need not be asked.
+#[inline(always)]
+pub fn may_be_known<K: Tables>(tables: &mut K, facts: &Facts, plane: u8) -> bool {
+    let Some(key) = FlowKey::arriving(facts, plane) else {
+        return false;
+    };
+    let now = tables.tick();
+    is_stamped(tables, &key, now)
+}
+
+/// A flow that may let a packet in that arrives.
+#[inline(always)]
+pub fn find<'a, K: Tables>(tables: &'a mut K, key: &FlowKey, now: u64) -> Option<&'a mut Flow> {
+    if is_stamped(tables, key, now) {
+        tables.flow(key)
+    } else {
+        None
+    }
+}
+
+#[inline(always)]
+fn is_stamped<K: Tables>(tables: &mut K, key: &FlowKey, now: u64) -> bool {
+    match tables.stamp(key.place()) {
+        Some(stamp) => may_last(*stamp, key.protocol, now),
+        None => true,
+    }
+}
+
+/// Keeps a flow, in place of the one that was there.
+#[inline(always)]
+pub fn keep<K: Tables>(tables: &mut K, key: &FlowKey, flow: Flow) {
+    if flow.is_own() || flow.rule != 0 {
+        stamp(tables, key, flow.seen);
+    }
+    tables.remember(key, flow);
 }
 
 /// How long a flow without packets is known, in nanoseconds: the defaults of

@@ -5,10 +5,11 @@
 //! cell n          Plane n, from 1 to 15
 //! cell 16 + n     Limits of plane n
 //! header.domains  Domain n, one a cell; 0 is none
-//! header.rules    Rule n, two a cell; 0 is none
 //! header.classes  Listed, for classes of sources that are on a block list
+//! plane.usual     pages of bits about sources, for each family
 //! header.services service::ENTRIES entries of 32 bits, sixteen a cell
 //! header.roots    four roots of tries, address::ROOT_CELLS cells each
+//! header.rules    Rule n, two a cell; 0 is none
 //! header.nodes    nodes of all tries, two a cell
 //! header.leaves   leaves of all tries, sixteen a cell
 //! header.table    buckets of the table of rules, one a cell
@@ -38,6 +39,10 @@ pub unsafe trait Content: Copy {}
 
 // SAFETY: plain integers.
 unsafe impl Content for u32 {}
+// SAFETY: plain integers.
+unsafe impl Content for u16 {}
+// SAFETY: plain integers.
+unsafe impl Content for u64 {}
 
 impl Cell {
     /// The item at a place of a cell that has `64 / size_of::<T>()` of them.
@@ -140,11 +145,14 @@ pub struct Plane {
     /// Ports of UDP that take WireGuard's messages and nothing else; the rest
     /// are 0.
     pub wireguard: [u16; WIREGUARD_PORTS],
+    /// What is [`super::usual`] of IPv4 and of IPv6, the same for all planes; 0:
+    /// no source is, as in images of versions without it.
+    pub usual: [u32; 2],
     /// 0.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
-// SAFETY: integers without padding; 8 + 16 + 16 + 8 + 16 = 64.
+// SAFETY: integers without padding; 8 + 16 + 16 + 8 + 8 + 8 = 64.
 unsafe impl Content for Plane {}
 
 /// Ports of WireGuard that a plane can have.

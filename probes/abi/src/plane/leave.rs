@@ -36,13 +36,15 @@ pub fn unknown<K: Tables>(tables: &mut K, number: u8, answer: &Facts) -> Option<
     let mut others = false;
     if let Some(flow) = tables.flow(&key) {
         if flow.holds(answer.protocol, plane.generation, now) {
-            flow.see(now);
+            if flow.see(now) {
+                flow::stamp(tables, &key, now);
+            }
             return None;
         }
         others = !flow.is_own();
     }
     if flow::begins(answer) {
-        tables.remember(&key, Flow::of(0, 0, now));
+        flow::keep(tables, &key, Flow::of(0, 0, now));
         return None;
     }
     Some(others)
@@ -74,6 +76,6 @@ pub fn keep<K: Tables>(
     } else {
         Flow::of(0, 0, now)
     };
-    tables.remember(&key, flow);
+    flow::keep(tables, &key, flow);
     Some(())
 }

@@ -6,8 +6,9 @@
 //! first packets does not wash out what is known of flows:
 //!
 //! - A *flow's* has all that a [`FlowKey`](super::FlowKey) has.
-//! - A *first packet's* has what rules look at: not the source port. What counts
-//!   against a rate has none.
+//! - A *first packet's* has what rules look at: not the source port, and of a
+//!   source that is [`usual`] no more than that. What counts against a rate has
+//!   none.
 //!
 //! An entry holds for a [`LEASE`], and for the generation of the policy that it
 //! came from and no other. Then the tables are asked again, so that a flow is
@@ -18,6 +19,8 @@ use super::{
     address::Address,
     facts::{Facts, Family, Fragment, Malformed},
     flow,
+    image::Plane,
+    usual,
     verdict::{Outcome, Tables, Words},
 };
 
@@ -34,7 +37,7 @@ pub const LEASE: u64 = 100;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Memo {
-    /// Where the packet came from.
+    /// Where the packet came from; of usual sources 0.
     source: Address,
     /// Where it went.
     destination: Address,
@@ -54,9 +57,11 @@ pub struct Key {
     /// ```text
     /// 0..8 protocol | 8..16 family | 16..32 destination port, or type and code
     /// 32..48 source port, of flows | 48..56 plane | 56..58 fragment
-    /// 58..61 WireGuard's message | 63 flow
+    /// 58..61 WireGuard's message | 62 usual source | 63 flow
     /// ```
     what: u64,
+    /// The bits of the source that count: all or none.
+    mask: u64,
     /// The place of its entry: less than [`MEMOS`].
     place: u32,
 }
@@ -64,15 +69,27 @@ pub struct Key {
 impl Key {
     /// Of a packet's flow.
     #[inline(always)]
-    pub const fn flow(facts: &Facts, plane: u8) -> Self {
+    pub const fn flow(facts: &Facts, number: u8) -> Self {
         let port = (facts.source_port as u64) << 32;
-        Self::new(facts, plane, 1 << 63 | port)
+        let (what, within) = Self::parts(facts, number, port, u64::MAX);
+        Self {
+            what: what | 1 << 63,
+            mask: u64::MAX,
+            place: HALF | within,
+        }
     }
 
     /// Of a first packet.
     #[inline(always)]
-    pub const fn first(facts: &Facts, plane: u8) -> Self {
-        Self::new(facts, plane, 0)
+    pub fn first<K: Tables>(tables: &K, plane: &Plane, facts: &Facts, number: u8) -> Self {
+        let unusual = usual::unusual(tables, plane, facts);
+        let mask = 0_u64.wrapping_sub(unusual);
+        let (what, within) = Self::parts(facts, number, 0, mask);
+        Self {
+            what: what | (unusual ^ 1) << 62,
+            mask,
+            place: within,
+        }
     }
 
     /// The place of its entry.
@@ -81,30 +98,29 @@ impl Key {
         self.place
     }
 
+    /// What both kinds have in common, and a place within their half.
     #[inline(always)]
-    const fn new(facts: &Facts, plane: u8, more: u64) -> Self {
+    const fn parts(facts: &Facts, number: u8, port: u64, mask: u64) -> (u64, u32) {
         // Of port and type one is 0. Loaded one by one, as they were written:
         // a load of what several stores wrote waits for them.
         let kind = (facts.icmp_type as u64) << 8 | facts.icmp_code as u64;
-        let what = more
+        let what = port
             | (facts.message as u64) << 58
             | facts.protocol as u64
             | (facts.family as u64) << 8
             | (facts.destination_port as u64 | kind) << 16
-            | (plane as u64) << 48
+            | (number as u64) << 48
             | (facts.fragment as u64) << 56;
         // Those of IPv4 lie in the upper halves, so one goes below the other.
         // Nobody gains by two packets with one place: the later one is asked
         // about once more.
         let from = facts.source.0 ^ facts.source.1;
-        let to = facts.destination.0 ^ facts.destination.1;
-        let mixed = (from ^ to.rotate_right(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (mixed ^ mixed >> 32 ^ what).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        let half = if more == 0 { 0 } else { HALF };
-        Self {
-            what,
-            place: half | (mixed >> (64 - HALF.trailing_zeros())) as u32,
-        }
+        let to = (facts.destination.0 ^ facts.destination.1).rotate_right(32);
+        let from = from.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let to = (to ^ what).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        // The mask comes last, as it is known later than all else.
+        let mixed = to ^ from & mask;
+        (what, (mixed >> (64 - HALF.trailing_zeros())) as u32)
     }
 }
 
@@ -113,21 +129,21 @@ impl Memo {
     fn is_of(&self, key: Key, facts: &Facts, generation: u32) -> bool {
         self.what == key.what
             && self.generation == generation
-            && self.source.0 == facts.source.0
+            && self.source.0 == facts.source.0 & key.mask
             && self.destination.0 == facts.destination.0
-            && self.source.1 == facts.source.1
+            && self.source.1 == facts.source.1 & key.mask
             && self.destination.1 == facts.destination.1
     }
 }
 
 /// What was decided about packets like this, if anything: of a flow, or of
-/// first packets where it can be of no flow. An `Option` of so much would be
+/// first packets where it can be of no flow that is known. An `Option` of so much would be
 /// copied byte by byte in the kernel.
 #[inline(always)]
 pub fn recall<K: Tables>(
     tables: &mut K,
-    plane: u8,
-    generation: u32,
+    number: u8,
+    plane: &Plane,
     facts: &Facts,
     outcome: &mut Outcome,
 ) -> bool {
@@ -135,17 +151,34 @@ pub fn recall<K: Tables>(
     if facts.malformed as u8 != Malformed::No as u8 || !ip {
         return false;
     }
-    let key = if flow::may_have(facts) {
-        Key::flow(facts, plane)
-    } else {
-        Key::first(facts, plane)
-    };
-    at(tables, key, generation, facts, outcome)
+    if flow::may_have(facts) {
+        let key = Key::flow(facts, number);
+        if at(tables, key, plane.generation, facts, outcome) {
+            return true;
+        }
+        if flow::may_be_known(tables, facts, number) {
+            return false;
+        }
+    }
+    recall_first(tables, number, plane, facts, outcome)
+}
+
+/// The same of a packet that is of no flow.
+#[inline(always)]
+pub fn recall_first<K: Tables>(
+    tables: &mut K,
+    number: u8,
+    plane: &Plane,
+    facts: &Facts,
+    outcome: &mut Outcome,
+) -> bool {
+    let key = Key::first(tables, plane, facts, number);
+    at(tables, key, plane.generation, facts, outcome)
 }
 
 /// What an entry says, and whether there is one.
 #[inline(always)]
-pub fn at<K: Tables>(
+fn at<K: Tables>(
     tables: &mut K,
     key: Key,
     generation: u32,
@@ -166,14 +199,14 @@ pub fn at<K: Tables>(
 #[inline(always)]
 pub fn keep_flow<K: Tables>(
     tables: &mut K,
-    plane: u8,
+    number: u8,
     generation: u32,
     facts: &Facts,
     outcome: Outcome,
 ) {
     // Parts of datagrams are rare.
     if matches!(facts.fragment, Fragment::Whole) {
-        keep(tables, Key::flow(facts, plane), generation, facts, outcome);
+        keep(tables, Key::flow(facts, number), generation, facts, outcome);
     }
 }
 
@@ -181,12 +214,13 @@ pub fn keep_flow<K: Tables>(
 #[inline(always)]
 pub fn keep_first<K: Tables>(
     tables: &mut K,
-    plane: u8,
-    generation: u32,
+    number: u8,
+    plane: &Plane,
     facts: &Facts,
     outcome: Outcome,
 ) {
-    keep(tables, Key::first(facts, plane), generation, facts, outcome);
+    let key = Key::first(tables, plane, facts, number);
+    keep(tables, key, plane.generation, facts, outcome);
 }
 
 #[inline(always)]
@@ -194,7 +228,7 @@ fn keep<K: Tables>(tables: &mut K, key: Key, generation: u32, facts: &Facts, out
     let until = tables.jiffies() + LEASE;
     if let Some(memo) = tables.memo(key.place) {
         *memo = Memo {
-            source: facts.source,
+            source: Address(facts.source.0 & key.mask, facts.source.1 & key.mask),
             destination: facts.destination,
             what: key.what,
             until,
@@ -206,12 +240,12 @@ fn keep<K: Tables>(tables: &mut K, key: Key, generation: u32, facts: &Facts, out
 
 /// Forgets a flow that admits nothing any more.
 #[inline(always)]
-pub fn forget_flow<K: Tables>(tables: &mut K, plane: u8, facts: &Facts) {
+pub fn forget_flow<K: Tables>(tables: &mut K, number: u8, facts: &Facts) {
     let whole = Facts {
         fragment: Fragment::Whole,
         ..*facts
     };
-    let key = Key::flow(&whole, plane);
+    let key = Key::flow(&whole, number);
     if let Some(memo) = tables.memo(key.place)
         && memo.what == key.what
     {

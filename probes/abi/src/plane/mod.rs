@@ -67,10 +67,11 @@
 //! policy accepts it on this plane, and else there is none. A packet between
 //! two other planes has no domain.
 
-/// Which form flows, buckets, counts and what is told have. To be raised with
-/// each change of one of them: what other versions have left in the kernel is
-/// then not taken over.
-pub const LAYOUT: u32 = 1;
+/// Which form flows and their stamps, buckets, counts and what is told have. To
+/// be raised with each change of one of them: what other versions have left in
+/// the kernel is then not taken over. Flows without their stamps would not be
+/// found.
+pub const LAYOUT: u32 = 2;
 
 pub mod address;
 pub mod count;
@@ -84,6 +85,7 @@ pub mod rate;
 pub mod service;
 pub mod table;
 mod transport;
+pub mod usual;
 mod verdict;
 
 pub use address::{Address, Leaf};

@@ -24,9 +24,11 @@ pub trait Cells: Sized {
 /// What a verdict is made from: an image, and what outlives it. In the kernel
 /// these are BPF maps.
 pub trait Tables: Cells {
-    /// A flow that is known.
+    /// A flow that is known. Packets that arrive ask [`flow::find`].
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
-    /// Keeps a flow, in place of the one that was there.
+    /// The stamp at a place, which is less than [`flow::STAMPS`].
+    fn stamp(&mut self, place: u32) -> Option<&mut u16>;
+    /// Keeps a flow, in place of the one that was there: by [`flow::keep`].
     fn remember(&mut self, key: &FlowKey, flow: Flow);
     /// A source's bucket, made if it is new; `None` where there is no memory
     /// for it, and then the rate does not hold.
@@ -288,7 +290,7 @@ pub fn recalled<K: Tables>(
     let Some(plane) = plane(tables, number) else {
         return false;
     };
-    memo::recall(tables, number, plane.generation, facts, outcome)
+    memo::recall(tables, number, &plane, facts, outcome)
 }
 
 /// The second part: all that needs no rule, and whether that is all; else go on
@@ -307,8 +309,7 @@ pub fn at_once<K: Tables>(
             let found = known(tables, &plane, number, facts);
             if found.is_none() && flow::may_have(facts) {
                 // Of others it was asked first of all.
-                let key = memo::Key::first(facts, number);
-                return memo::at(tables, key, plane.generation, facts, outcome);
+                return memo::recall_first(tables, number, &plane, facts, outcome);
             }
             found.map(|found| carried_out(&plane, found))
         }
@@ -333,9 +334,9 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
 /// The fourth part: keeps what the rules said.
 #[inline(always)]
 pub fn learn<K: Tables>(tables: &mut K, number: u8, facts: &Facts, outcome: Outcome) -> Option<()> {
-    let generation = plane(tables, number)?.generation;
+    let plane = plane(tables, number)?;
     if outcome.limited == 0 {
-        memo::keep_first(tables, number, generation, facts, outcome);
+        memo::keep_first(tables, number, &plane, facts, outcome);
     }
     Some(())
 }
@@ -373,7 +374,7 @@ pub fn refuse<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<()
     }
     let key = FlowKey::arriving(facts, number)?;
     let seen = tables.tick();
-    tables.remember(&key, Flow::of(plane.generation, 0, seen));
+    flow::keep(tables, &key, Flow::of(plane.generation, 0, seen));
     memo::forget_flow(tables, number, facts);
     Some(())
 }
@@ -416,12 +417,14 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
     }
     let key = FlowKey::arriving(facts, number)?;
     let now = tables.tick();
-    let flow = tables.flow(&key)?;
+    let flow = flow::find(tables, &key, now)?;
     if !flow.admits(facts.protocol, plane.generation, now) {
         return None;
     }
-    flow.see(now);
     let outcome = Outcome::pass(Reason::Established).by(flow.rule);
+    if flow.see(now) {
+        flow::stamp(tables, &key, now);
+    }
     memo::keep_flow(tables, number, plane.generation, facts, outcome);
     Some(outcome)
 }

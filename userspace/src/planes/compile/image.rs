@@ -8,7 +8,7 @@ use kldtrace_abi::plane::{
     },
 };
 
-use super::{Plan, Source, TooLarge, table::Table, trie::Tries};
+use super::{Plan, Source, TooLarge, table::Table, trie::Tries, usual};
 use crate::planes::policy::{self, Policy};
 
 /// A policy as the kernel has it.
@@ -105,13 +105,21 @@ impl Plan<'_> {
             tries.add(addresses.family(true));
         }
         let mut cells = Writer(vec![Cell::default(); PLANE_CELLS]);
+        // What most packets ask for comes first (`image::CHUNK`).
+        let domains = cells.items(std::iter::once(Domain::default()).chain(self.domain_cells()));
+        let classes = cells.items(self.listed_cells());
+        let usual = [false, true].map(|v6| {
+            let first = cells.next();
+            cells.0.extend(usual::cells(self.sources.family(v6)));
+            first
+        });
         let header = Header {
             generation,
-            domains: cells.items(std::iter::once(Domain::default()).chain(self.domain_cells())),
-            rules: cells.items(std::iter::once(Rule::default()).chain(self.rule_cells())),
-            classes: cells.items(self.listed_cells()),
+            domains,
+            classes,
             services: cells.items(self.services.entries.iter().copied()),
             roots: cells.items(tries.roots),
+            rules: cells.items(std::iter::once(Rule::default()).chain(self.rule_cells())),
             nodes: cells.items(tries.nodes),
             leaves: cells.items(tries.leaves),
             buckets: table.buckets.len() as u32,
@@ -124,7 +132,10 @@ impl Plan<'_> {
         *cells[0].at_mut(0) = header;
         for (place, plane) in self.policy.planes.iter().enumerate() {
             let number = usize::from(plane.number);
-            *cells[number].at_mut(0) = self.plane_cell(place, plane, generation);
+            *cells[number].at_mut(0) = Plane {
+                usual,
+                ..self.plane_cell(place, plane, generation)
+            };
             *cells[PLANES + 1 + number].at_mut(0) = Limits {
                 first: plane.rate,
                 syn: plane.syn_rate,

@@ -7,6 +7,7 @@ mod refine;
 mod services;
 mod table;
 mod trie;
+mod usual;
 
 use std::collections::HashMap;
 
