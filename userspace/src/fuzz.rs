@@ -73,11 +73,11 @@ fn one_packet(host: &mut Host, how: u8, packet: &[u8]) {
     let found = [(); 2].map(|()| host.judge(plane, &facts));
     let kept = std::mem::take(&mut host.memos);
     // And as if the table of flows were always asked.
-    let place = FlowKey::arriving(&facts, plane).map(|key| key.place());
-    let stamp = place.map(|place| host.stamps.insert(place, stamp_of(host.now)));
+    let stamped = FlowKey::arriving(&facts, plane).map(|key| key.place());
+    let stamp = stamped.map(|stamped| host.stamps.insert(stamped, stamp_of(host.now)));
     let expected = host.judge(plane, &facts);
-    if let (Some(place), Some(stamp)) = (place, stamp) {
-        host.stamps.insert(place, stamp.unwrap_or_default());
+    if let (Some(stamped), Some(stamp)) = (stamped, stamp) {
+        host.stamps.insert(stamped, stamp.unwrap_or_default());
     }
     host.memos = kept;
     // The image has all cells that it names, but for plane 0, which is none.

@@ -18,7 +18,7 @@
 //! all be of a flow. So in front of it are *stamps*: when a flow that lets packets
 //! in was last seen, at a place that several flows share by a hash of their key.
 //! The table is asked only where a flow may be that has not timed out
-//! ([`find`]). Stamps need no clearing: one is never older than the flows
+//! ([`is_stamped`]). Stamps need no clearing: one is never older than the flows
 //! of its place, and the last of them ends with it.
 //!
 //! A segment of TCP in the middle of a connection that is not known, as after
@@ -221,22 +221,24 @@ const UNIT: u32 = 33;
 /// Units that a stamp may be behind its flow: one, as the times of both are cut
 /// to whole ones, and one more, as a CPU may write what it read before another.
 const LATE: u16 = 2;
-/// Units that it may be ahead of who reads it: another CPU was faster.
-const EARLY: u16 = 1;
+/// Units that it may be ahead of who reads it: one, as another CPU was faster,
+/// and one more, as 1 stands for 0 too.
+const EARLY: u16 = 2;
 
-/// A stamp of a time.
+/// A stamp of a time. 0 is none: no flow of its place has ever been there.
 #[inline(always)]
 pub const fn stamp_of(now: u64) -> u16 {
-    (now >> UNIT) as u16
+    let units = (now >> UNIT) as u16;
+    if units == 0 { 1 } else { units }
 }
 
-/// Whether a flow with this stamp can still let packets in. A place that never
-/// had a flow has a stamp of the time of boot, and after six days and a half a
-/// stamp looks like new: then the table is asked for nothing.
+/// Whether a flow with this stamp can still let packets in. After six days and
+/// a half a stamp looks like new: then the table is asked for nothing.
 #[inline(always)]
 const fn may_last(stamp: u16, protocol: u8, now: u64) -> bool {
     const { assert!((idle(TCP) >> UNIT) < (u16::MAX - LATE - EARLY) as u64) };
-    let age = (stamp_of(now).wrapping_add(EARLY)).wrapping_sub(stamp);
+    let units = (now >> UNIT) as u16;
+    let age = units.wrapping_add(EARLY).wrapping_sub(stamp);
     age <= (idle(protocol) >> UNIT) as u16 + LATE + EARLY
 }
 
@@ -252,29 +254,17 @@ pub fn stamp<K: Tables>(tables: &mut K, key: &FlowKey, now: u64) {
 /// table of flows need not be asked.
 #[inline(always)]
 pub fn may_be_known<K: Tables>(tables: &mut K, facts: &Facts, plane: u8) -> bool {
-    let Some(key) = FlowKey::arriving(facts, plane) else {
-        return false;
+    FlowKey::arriving(facts, plane).is_some_and(|key| is_stamped(tables, &key))
+}
+
+/// Whether such a flow may be in the table.
+#[inline(always)]
+pub fn is_stamped<K: Tables>(tables: &mut K, key: &FlowKey) -> bool {
+    let Some(stamp) = tables.stamp(key.place()) else {
+        return true;
     };
-    let now = tables.tick();
-    is_stamped(tables, &key, now)
-}
-
-/// A flow that may let a packet in that arrives.
-#[inline(always)]
-pub fn find<'a, K: Tables>(tables: &'a mut K, key: &FlowKey, now: u64) -> Option<&'a mut Flow> {
-    if is_stamped(tables, key, now) {
-        tables.flow(key)
-    } else {
-        None
-    }
-}
-
-#[inline(always)]
-fn is_stamped<K: Tables>(tables: &mut K, key: &FlowKey, now: u64) -> bool {
-    match tables.stamp(key.place()) {
-        Some(stamp) => may_last(*stamp, key.protocol, now),
-        None => true,
-    }
+    let stamp = *stamp;
+    stamp != 0 && may_last(stamp, key.protocol, tables.tick())
 }
 
 /// Keeps a flow, in place of the one that was there.

@@ -24,7 +24,7 @@ pub trait Cells: Sized {
 /// What a verdict is made from: an image, and what outlives it. In the kernel
 /// these are BPF maps.
 pub trait Tables: Cells {
-    /// A flow that is known. Packets that arrive ask [`flow::find`].
+    /// A flow that is known. Packets that arrive ask [`flow::is_stamped`].
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
     /// The stamp at a place, which is less than [`flow::STAMPS`].
     fn stamp(&mut self, place: u32) -> Option<&mut u16>;
@@ -416,8 +416,11 @@ fn known<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) ->
         return None;
     }
     let key = FlowKey::arriving(facts, number)?;
+    if !flow::is_stamped(tables, &key) {
+        return None;
+    }
     let now = tables.tick();
-    let flow = flow::find(tables, &key, now)?;
+    let flow = tables.flow(&key)?;
     if !flow.admits(facts.protocol, plane.generation, now) {
         return None;
     }
