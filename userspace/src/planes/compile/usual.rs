@@ -25,7 +25,7 @@ pub fn cells(entries: &[(Prefix, u32)]) -> Vec<Cell> {
         // No more than there are places.
         let next = numbers.len() as u16;
         let number = *numbers.entry(*page).or_insert(next);
-        if number == next && numbers.len() > usize::from(next) {
+        if numbers.len() > usize::from(next) {
             let (cell, _) = page.as_chunks();
             cells.extend(cell.iter().copied().map(Cell));
         }
