@@ -13,6 +13,8 @@ mod planes;
 mod pushing;
 mod sched;
 mod serving;
+#[cfg(test)]
+mod shown;
 mod tcp;
 mod wireguard;
 mod zfs;

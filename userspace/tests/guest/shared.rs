@@ -15,6 +15,16 @@ use kldtrace::{
 
 use super::common::Probes;
 
+/// Says which signals a test finds what it has made happen in. Who runs the
+/// guest writes down what tests that passed have said (`cargo xtask vm
+/// --record`).
+pub fn shows(signals: &[&str]) {
+    for name in signals {
+        assert!(catalogue::find(name).is_some(), "no signal {name}");
+        println!("shows: {name}");
+    }
+}
+
 /// All signals of a subject, attached when first asked for and kept until the
 /// test program ends.
 pub struct Shared {
@@ -33,8 +43,9 @@ impl Shared {
     }
 
     /// The attachment, for one test at a time, and without events of others.
-    /// A named signal that is absent fails the test.
+    /// The test [`shows`] the named signals; one that is absent fails it.
     pub fn lend(&'static self, names: &[&str], options: &Options) -> Lent {
+        shows(names);
         // A test that failed leaves nothing in it that matters to the next.
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = &mut probes

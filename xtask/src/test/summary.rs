@@ -1,9 +1,13 @@
 //! Reads the output of `cargo test -- --show-output`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 /// What every `test result` line begins with.
 const RESULT: &str = "test result: ";
 /// What a test prints that cannot run here.
 const SKIPPED: &str = "skipped: ";
+/// What a test prints with the name of a signal that it shows.
+const SHOWS: &str = "shows: ";
 
 /// A test that did not run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Tests {
     ok: usize,
     failed: Vec<String>,
     skipped: Vec<Skip>,
+    /// Signals and the tests that say that they show them.
+    shown: Vec<(String, String)>,
     /// Of the binary that runs now: tests that said `skipped: `, failed tests
     /// by name.
     section: Section,
@@ -57,6 +63,10 @@ impl Tests {
         } else if let Some(reason) = line.strip_prefix(SKIPPED) {
             if self.section != Section::Failures {
                 self.skip(self.test.clone(), reason);
+            }
+        } else if let Some(signal) = line.strip_prefix(SHOWS) {
+            if self.section == Section::Successes {
+                self.shown.push((signal.to_owned(), self.test.clone()));
             }
         } else if let Some((name, outcome)) = progress(line) {
             self.outcome(name, outcome);
@@ -84,6 +94,20 @@ impl Tests {
     /// Tests that did not run.
     pub fn skipped(&self) -> &[Skip] {
         &self.skipped
+    }
+
+    /// Tests that passed, by the signal that each shows.
+    pub fn shown(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut shown: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (signal, test) in &self.shown {
+            if !self.skipped.iter().any(|skip| skip.test == *test) {
+                shown
+                    .entry(signal.as_str())
+                    .or_default()
+                    .insert(test.as_str());
+            }
+        }
+        shown
     }
 
     fn enter(&mut self, section: Section) {
@@ -227,6 +251,21 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
         );
         assert_eq!((tests.passed(), tests.skipped().len()), (1, 0));
         assert_eq!(tests.failed(), ["b"]);
+    }
+
+    #[test]
+    fn only_tests_that_passed_have_shown_something() {
+        let said = |test| format!("---- {test} stdout ----\nshows: x.{test}\nshows: x.all\n");
+        let tests = read(&format!(
+            "running 3 tests\nsuccesses:\n{}{}skipped: no pool\nsuccesses:\n    a\n    b\n\
+             failures:\n{}panicked\nfailures:\n    c\n\
+             test result: FAILED. 2 passed; 1 failed; 0 ignored\n",
+            said("a"),
+            said("b"),
+            said("c")
+        ));
+        let shown: Vec<_> = tests.shown().into_iter().collect();
+        assert_eq!(shown, [("x.a", ["a"].into()), ("x.all", ["a"].into())]);
     }
 
     #[test]

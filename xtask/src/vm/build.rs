@@ -62,6 +62,8 @@ pub struct Parts {
     pub more: PathBuf,
     /// The kernel's release.
     pub release: String,
+    /// The version of Debian's package of OpenZFS.
+    pub zfs: String,
     /// What its clock counts.
     pub clock: Clock,
 }
@@ -109,6 +111,7 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
         kernel: folder.join("vmlinuz"),
         root: folder.join("root"),
         more: more(&plan, &view, &cache)?,
+        zfs: plan.zfs().to_owned(),
         release: plan.release,
         clock: cell.clock,
     })

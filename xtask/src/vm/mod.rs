@@ -12,6 +12,7 @@ mod matrix;
 mod openzfs;
 mod plan;
 mod qemu;
+mod record;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -38,7 +39,7 @@ use matrix::Cell;
   cargo xtask vm                           all scenarios in the first guest
   cargo xtask vm --kernel 6.1 --scenario zfs
   cargo xtask vm --scenario wireguard handshake
-  cargo xtask vm --all                     the whole matrix
+  cargo xtask vm --all --record            the whole matrix, written down
   cargo xtask vm --shell                   look around; exit ends the guest
   cargo xtask vm --bench                   what probes cost, against bpftrace
   cargo xtask vm --exec 'zpool create p /dev/vda; kldtrace doctor'")]
@@ -62,6 +63,9 @@ pub struct Args {
     /// A shell command in the guest, in place of tests
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["all", "scenario"])]
     exec: Option<String>,
+    /// Write down which test showed which signal: docs/src/reference/guests/
+    #[arg(long, conflicts_with_all = ["scenario", "shell", "exec", "bench", "filter"])]
+    record: bool,
     /// Measure what probes cost there, against bpftrace, in place of tests
     #[arg(long, conflicts_with_all = ["all", "scenario", "shell", "exec"])]
     bench: bool,
@@ -107,6 +111,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         println!("\n==> guest: {cell}");
         let only = args.scenario.as_deref();
         let tests = tests(cell, only, args.filter.as_deref(), args.limit)?;
+        if args.record {
+            record::write(cell, &tests)?;
+        }
         passed += tests.passed();
         skipped += tests.skipped().len();
         for skip in tests.skipped() {

@@ -134,12 +134,20 @@ impl Plan {
     pub fn key(&self) -> Result<String> {
         let text = format!("{}{:?}{MODULES:?}{RECIPE}", self.versions, self.types);
         let sum = sh::sum(&text)?;
-        let zfs = self
-            .versions
-            .lines()
+        Ok(format!(
+            "{}_zfs-{}_{}",
+            self.release,
+            self.zfs(),
+            &sum[..12]
+        ))
+    }
+
+    /// The version of the package that OpenZFS is built from.
+    pub fn zfs(&self) -> &str {
+        let mut lines = self.versions.lines();
+        lines
             .find_map(|line| line.strip_prefix("zfs-dkms "))
-            .unwrap_or("unknown");
-        Ok(format!("{}_zfs-{zfs}_{}", self.release, &sum[..12]))
+            .unwrap_or("unknown")
     }
 }
 

@@ -15,7 +15,14 @@ const DROPPED: &str = "kldtrace_wireguard_dropped_packets";
 
 #[test]
 fn bytes_and_last_handshakes_are_those_of_wg() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&[
+        "wireguard.received_bytes",
+        "wireguard.sent_bytes",
+        "wireguard.last_handshake",
+        "wireguard.packets",
+    ]) else {
+        return;
+    };
     let pair = Pair::new("by");
     pair.reach(0);
     assert!(pair.ping(0, 5) && pair.ping(1, 3));
@@ -42,7 +49,9 @@ fn bytes_and_last_handshakes_are_those_of_wg() {
 
 #[test]
 fn bytes_go_on_when_a_peer_is_removed_and_comes_back() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&["wireguard.received_bytes", "wireguard.sent_bytes"]) else {
+        return;
+    };
     let pair = Pair::new("re");
     let device = pair.device(0);
     let ours: Labels<'_> = &[("interface", &device), ("peer", pair.peer_of(0))];
@@ -64,7 +73,9 @@ fn bytes_go_on_when_a_peer_is_removed_and_comes_back() {
 
 #[test]
 fn packets_without_a_peer_are_counted_by_the_interface() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&["wireguard.dropped_packets"]) else {
+        return;
+    };
     let pair = Pair::new("np");
     let device = pair.device(0);
     let before = snapshot(&mut probes);
@@ -88,7 +99,9 @@ fn packets_without_a_peer_are_counted_by_the_interface() {
 
 #[test]
 fn refused_data_packets_are_those_that_were_spoilt() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&["wireguard.refused_packets"]) else {
+        return;
+    };
     let pair = Pair::new("sp");
     pair.reach(0);
     let (device, port, inside) = (pair.device(1), PORTS[1], INSIDE[1]);

@@ -11,7 +11,13 @@ use super::{
 
 #[test]
 fn a_flood_is_asked_for_cookies_and_every_message_is_accounted_for() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&[
+        "wireguard.handshake_messages",
+        "wireguard.handshake_failures",
+        "wireguard.dropped_packets",
+    ]) else {
+        return;
+    };
     let pair = Pair::underlay("fl");
     let initiation = record(&pair);
     pair.interface(1);

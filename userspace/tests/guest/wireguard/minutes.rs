@@ -19,7 +19,15 @@ const DROPPED: &str = "kldtrace_wireguard_dropped_packets";
 
 #[test]
 fn giving_up_renewing_and_losing_a_session() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&[
+        "wireguard.handshakes",
+        "wireguard.handshake_failures",
+        "wireguard.handshake_retries",
+        "wireguard.abandoned_packets",
+        "wireguard.dropped_packets",
+    ]) else {
+        return;
+    };
     let (silent, old, lost) = (Pair::new("si"), Pair::new("ol"), Pair::new("ls"));
     let devices = [&silent, &old, &lost].map(|pair| pair.device(0));
     let [silent_device, old_device, lost_device] = &devices;

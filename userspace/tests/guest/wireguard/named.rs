@@ -5,6 +5,7 @@ use super::{
     super::{
         common::{Daemon, sh},
         machine::module,
+        shared::shows,
     },
     net::{PORTS, Pair, UNDER, wait},
 };
@@ -100,6 +101,12 @@ fn the_daemon_shows_several_peers_by_their_names_and_as_wg_does() {
     )) else {
         return;
     };
+    shows(&[
+        "wireguard.received_bytes",
+        "wireguard.sent_bytes",
+        "wireguard.last_handshake",
+        "wireguard.handshake_latency",
+    ]);
     let names = ["first", "second", &keys[2][..8]];
     for (number, pings) in [(1, 2), (2, 5), (3, 9)] {
         wait("an answer through WireGuard", 60, || {

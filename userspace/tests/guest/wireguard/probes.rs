@@ -14,7 +14,11 @@ use kldtrace::{
 };
 use kldtrace_exporters::model::Event;
 
-use super::super::{common::Snapshot, machine::module, shared::patient};
+use super::super::{
+    common::Snapshot,
+    machine::module,
+    shared::{patient, shows},
+};
 
 /// Attaches all signals of WireGuard, and what kldtrace tells of itself.
 pub fn attach() -> Reader {
@@ -31,12 +35,14 @@ pub fn attach() -> Reader {
     reader
 }
 
-/// The reader that all scenarios share; `None`: there is no WireGuard here.
-pub fn probes() -> Option<MutexGuard<'static, Reader>> {
+/// The reader that all scenarios share, of which the test [`shows`] these;
+/// `None`: there is no WireGuard here.
+pub fn probes(names: &[&str]) -> Option<MutexGuard<'static, Reader>> {
     static READER: OnceLock<Mutex<Reader>> = OnceLock::new();
     if !module("wireguard") {
         return None;
     }
+    shows(names);
     let reader = READER.get_or_init(|| Mutex::new(attach()));
     // A test that failed has not harmed the reader.
     let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);

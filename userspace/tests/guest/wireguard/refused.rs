@@ -42,7 +42,9 @@ fn reasons<'a>(device: &'a str, reason: &'a str) -> [(&'a str, &'a str); 2] {
 
 #[test]
 fn garbage_with_a_good_mac_is_undecryptable() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&["wireguard.handshake_failures"]) else {
+        return;
+    };
     let pair = Pair::underlay("ud");
     fs::write("/tmp/ud1.key", KEY).unwrap();
     pair.interface(1);
@@ -92,7 +94,9 @@ fn garbage_with_a_good_mac_is_undecryptable() {
 
 #[test]
 fn the_same_at_once_is_a_flood_and_later_a_replay() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&["wireguard.handshake_failures"]) else {
+        return;
+    };
     let pair = Pair::underlay("fr");
     let initiation = record(&pair);
     pair.interface(1);
@@ -154,7 +158,12 @@ fn make_busy(from: &UdpSocket) {
 
 #[test]
 fn who_has_a_cookie_and_sends_too_much_is_rate_limited() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&[
+        "wireguard.handshake_failures",
+        "wireguard.handshake_messages",
+    ]) else {
+        return;
+    };
     let mut pair = Pair::underlay("rl");
     fs::write("/tmp/rl1.key", KEY).unwrap();
     PUBLIC.clone_into(&mut pair.keys[1]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{common::sh, machine::module},
+    super::{common::sh, machine::module, shared::shows},
     net::{INSIDE, Pair, wait},
     probes::{Labels, Since as _, attach, awaited, probes, snapshot, told},
 };
@@ -14,7 +14,9 @@ const ENTRIES: &str = "kldtrace_map_entries";
 
 #[test]
 fn an_interface_is_deleted_while_a_handshake_is_under_way() {
-    let Some(mut probes) = probes() else { return };
+    let Some(mut probes) = probes(&["wireguard.handshake_messages"]) else {
+        return;
+    };
     let pair = Pair::new("de");
     let device = pair.device(0);
     pair.reach(0);
@@ -57,6 +59,7 @@ fn the_module_is_unloaded_during_a_handshake_and_loaded_again() {
     if !module("wireguard") {
         return;
     }
+    shows(&["wireguard.handshake_messages", "wireguard.received_bytes"]);
     let mut reader = attach();
     let pair = Pair::new("mo");
     let device = pair.device(0);

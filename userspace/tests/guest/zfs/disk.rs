@@ -117,7 +117,7 @@ fn zfs_suspended_pool_is_told_and_comes_back() {
     }
     let disk = Disk::make("fails-disk");
     let pool = Pool::on("stuck", &[disk.path()]);
-    let mut probes = attach(&["zfs.pool_state", "zfs.op_latency"]);
+    let mut probes = attach(&["zfs.pool_state"]);
     sh("zpool set failmode=wait stuck");
     let mut is = |state: &str| {
         let labels = [("pool", "stuck"), ("state", state)];

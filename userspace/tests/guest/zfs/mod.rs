@@ -148,7 +148,7 @@ const SLOW_NS: u64 = 20_000_000;
 
 static ALL: Shared = Shared::new("zfs.");
 
-/// All signals of ZFS, of which these must be there.
+/// All signals of ZFS, of which the test shows these.
 pub fn attach(names: &[&str]) -> Lent {
     let options = Options {
         settings: vec![("ZFS_SLOW_NS", SLOW_NS)],

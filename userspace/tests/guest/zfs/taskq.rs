@@ -45,7 +45,7 @@ fn zfs_tasks_wait_as_often_as_they_are_handed_over() {
     let Some(pool) = Pool::make("taskq", 1, "") else {
         return;
     };
-    let mut probes = attach(&["zfs.taskq_wait", "zfs.vdev_device_latency"]);
+    let mut probes = attach(&["zfs.taskq_wait"]);
     sh("zfs set compression=off taskq/data");
     pool.sync();
     let spl = || KINDS.map(dispatched);

@@ -15,12 +15,6 @@ use crate::common::{Probes, Snapshot, gained, sh};
 
 const BLOCK: usize = 4096;
 const REQUESTS: usize = 64;
-const SIGNALS: [&str; 3] = [
-    "zfs.op_latency",
-    "zfs.stage_latency",
-    "zfs.mmap_read_latency",
-];
-
 fn open(pool: &Pool) -> File {
     OpenOptions::new()
         .create(true)
@@ -89,7 +83,7 @@ fn zfs_operations_of_aio_are_counted() {
     let Some(pool) = Pool::make("aio", 1, "") else {
         return;
     };
-    let mut probes = attach(&SIGNALS);
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     let data = pool.dataset();
     let objset = |number| pool.objset(&data, number);
     let zfs_before = ["writes", "reads"].map(objset);
@@ -127,7 +121,7 @@ fn zfs_operations_of_io_uring_are_counted() {
     let Some(pool) = Pool::make("uring", 1, "") else {
         return;
     };
-    let mut probes = attach(&SIGNALS);
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     let data = pool.dataset();
     let objset = |number| pool.objset(&data, number);
     let zfs_before = ["writes", "reads"].map(objset);
@@ -181,7 +175,11 @@ fn zfs_faults_inside_a_write_are_told_from_it() {
     std::fs::write(pool.file("source"), vec![8; LENGTH]).unwrap();
     // No page of it is in memory afterwards.
     sh("zpool export inside && zpool import -d /tmp inside");
-    let mut probes = attach(&SIGNALS);
+    let mut probes = attach(&[
+        "zfs.op_latency",
+        "zfs.stage_latency",
+        "zfs.mmap_read_latency",
+    ]);
     let data = pool.dataset();
     let source = File::open(pool.file("source")).unwrap();
     let mut target = open(&pool);

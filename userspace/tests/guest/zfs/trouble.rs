@@ -17,12 +17,6 @@ const CHECKSUM: &str = "kldtrace_zfs_vdev_checksum_errors";
 const SLOW: &str = "kldtrace_zfs_vdev_slow_requests";
 const HUNG: &str = "kldtrace_zfs_vdev_hung_requests";
 const REPORTS: &str = "kldtrace_zfs_reports";
-const SIGNALS: &[&str] = &[
-    "zfs.vdev_checksum_errors",
-    "zfs.vdev_slow_requests",
-    "zfs.vdev_hung_requests",
-    "zfs.reports",
-];
 
 /// The counts of `zpool status`: READ, WRITE, CKSUM and, with `-s`, SLOW by
 /// name of the row.
@@ -108,7 +102,7 @@ fn zfs_wrong_checksums_are_those_of_zpool_status() {
     let Some(pool) = mirror("cksum") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.vdev_checksum_errors"]);
     sh("zpool events -c; zfs set compression=off cksum/data");
     fs::write(pool.file("file"), vec![5; 16 << 20]).unwrap();
     pool.sync();
@@ -147,7 +141,7 @@ fn zfs_failed_requests_are_those_of_zpool_status() {
     let Some(pool) = mirror("failio") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.reports"]);
     sh("zpool events -c; zfs set compression=off failio/data");
     fs::write(pool.file("file"), vec![5; 4 << 20]).unwrap();
     pool.sync();
@@ -179,7 +173,7 @@ fn zfs_failures_without_end_are_counted_and_told_up_to_a_limit() {
     let Some(pool) = Pool::make("flood", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.reports"]);
     sh("zfs set compression=off recordsize=4K flood/data");
     fs::write(pool.file("file"), vec![5; 2 << 20]).unwrap();
     pool.sync();
@@ -224,7 +218,7 @@ fn zfs_slow_requests_are_those_of_zpool_status() {
     let Some(pool) = Pool::make("slowio", 2, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.vdev_slow_requests"]);
     sh("zpool events -c");
     pool.sync();
     let usual = setting("zio_slow_io_ms", 100);
@@ -254,7 +248,7 @@ fn zfs_requests_that_hang_are_those_of_the_deadman() {
     let Some(pool) = Pool::make("hung", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.vdev_hung_requests"]);
     sh("zpool events -c; echo 0 > /proc/spl/kstat/zfs/dbgmsg");
     let usual = [
         ("zfs_deadman_ziotime_ms", 1000),

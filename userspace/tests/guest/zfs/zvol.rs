@@ -17,8 +17,6 @@ use crate::common::{Snapshot, gained, grew, sh, wait_for};
 const LATENCY: &str = "kldtrace_zfs_zvol_latency_seconds";
 const BYTES: &str = "kldtrace_zfs_zvol_bytes";
 const ERRORS: &str = "kldtrace_zfs_zvol_errors";
-const SIGNALS: &[&str] = &["zfs.zvol_latency", "zfs.zvol_bytes", "zfs.zvol_errors"];
-
 const BLOCK: usize = 16 << 10;
 
 /// Memory that O_DIRECT takes.
@@ -126,7 +124,7 @@ fn zfs_zvol_requests_are_counted_as_issued_and_as_zfs_counts() {
     let Some(pool) = Pool::make("zvols", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.zvol_latency", "zfs.zvol_bytes"]);
     let disk = Disk::make("zvols/vm");
     let other = Disk::make("zvols/other");
     let zfs = || {
@@ -198,7 +196,7 @@ fn zfs_zvol_latency_is_that_of_a_slow_vdev() {
     let Some(pool) = Pool::make("zvslow", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.zvol_latency"]);
     let disk = Disk::make("zvslow/vm");
     // What is read comes from the vdev each time.
     sh("zfs set primarycache=metadata zvslow/vm");
@@ -248,7 +246,7 @@ fn zfs_zvol_errors_and_names_that_change() {
     let Some(pool) = Pool::make("zvname", 1, "") else {
         return;
     };
-    let mut probes = attach(SIGNALS);
+    let mut probes = attach(&["zfs.zvol_errors", "zfs.zvol_bytes"]);
     let disk = Disk::make("zvname/vm");
     let before = probes.snapshot();
     // What is read comes from the only vdev each time, and fails there.
