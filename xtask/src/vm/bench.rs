@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::matrix::Cell;
 
@@ -15,55 +15,93 @@ use super::matrix::Cell;
 pub const SCRIPT: &str = include_str!("bench.sh");
 
 /// Sides in the order of the table, and what they are.
-const SIDES: [(&str, &str); 4] = [
+const SIDES: [(&str, &str); 5] = [
     ("nothing", "nothing attached"),
     ("empty", "empty programs at entry and return of a read"),
     ("bpftrace", "bpftrace, latency of reads only"),
     ("kldtrace", "kldtrace, all of `zfs.*`"),
+    // Only with a program of that name: `--with FOLDER/kldtrace`.
+    ("other", "the other kldtrace, all of `zfs.*`"),
+];
+/// What is measured on each side, in the order of the columns.
+const LOADS: [&str; 3] = [
+    "cached read of 4 KiB",
+    "write of 4 KiB and fsync",
+    "the same, 1 ms a write of the disk",
 ];
 
-/// The table in Markdown, from the lines `SIDE NS_OF_A_READ NS_OF_A_SYNC`.
+/// The table in Markdown, from a line for each side and round: its name, and
+/// the nanoseconds that one of each load took.
 ///
 /// # Errors
-/// When a side is missing.
+/// When there is no round with nothing attached.
 pub fn table(cell: &Cell, lines: &[String]) -> Result<String> {
-    let mut sides: BTreeMap<&str, Vec<[f64; 2]>> = BTreeMap::new();
+    let mut sides: BTreeMap<&str, Vec<[f64; LOADS.len()]>> = BTreeMap::new();
     for line in lines {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let [side, read, sync] = words[..] else {
-            continue;
-        };
-        if let (Ok(read), Ok(sync)) = (read.parse(), sync.parse()) {
-            sides.entry(side).or_default().push([read, sync]);
+        let mut words = line.split_whitespace();
+        let Some(side) = words.next() else { continue };
+        let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+        if let Some(Ok(round)) = numbers.map(TryInto::try_into) {
+            sides.entry(side).or_default().push(round);
         }
     }
-    let median = |side: &str, what: usize| -> Result<f64> {
-        let rounds = sides
-            .get(side)
-            .with_context(|| format!("no round of {side}"))?;
-        let mut all: Vec<_> = rounds.iter().map(|round| round[what]).collect();
+    let median = |rounds: &[[f64; LOADS.len()]], load: usize| {
+        let mut all: Vec<_> = rounds.iter().map(|round| round[load]).collect();
         all.sort_by(f64::total_cmp);
-        Ok(all[all.len() / 2])
+        all[all.len() / 2]
     };
-    let rounds = sides.values().map(Vec::len).max().unwrap_or(0);
-    if rounds == 0 {
-        bail!("the guest measured nothing");
-    }
-    let (read, sync) = (median("nothing", 0)?, median("nothing", 1)?);
+    let nothing = sides
+        .get("nothing")
+        .context("the guest measured nothing with nothing attached")?;
     let mut table = format!(
-        "Emulated guest, {cell}; medians of {rounds} rounds; ns for each, and throughput against nothing attached.\n\n\
-         | side | cached read of 4 KiB | more | throughput | write and fsync | throughput |\n\
-         |---|---|---|---|---|---|\n"
+        "Emulated guest, {cell}; medians of {} rounds; ns for each, how many more than with \
+         nothing attached, and throughput against that.\n\n| side |",
+        nothing.len()
     );
+    for load in LOADS {
+        write!(table, " {load} | more | throughput |")?;
+    }
+    table.push_str("\n|---|");
+    table.push_str(&"---|---|---|".repeat(LOADS.len()));
+    table.push('\n');
     for (side, what) in SIDES {
-        let (a, b) = (median(side, 0)?, median(side, 1)?);
-        writeln!(
-            table,
-            "| {what} | {a:.0} | {:.0} | {:.3} | {b:.0} | {:.3} |",
-            a - read,
-            read / a,
-            sync / b
-        )?;
+        let Some(rounds) = sides.get(side) else {
+            continue;
+        };
+        write!(table, "| {what} |")?;
+        for load in 0..LOADS.len() {
+            let (base, took) = (median(nothing, load), median(rounds, load));
+            write!(
+                table,
+                " {took:.0} | {:.0} | {:.3} |",
+                took - base,
+                base / took
+            )?;
+        }
+        table.push('\n');
     }
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matrix::CELLS;
+    use super::*;
+
+    #[test]
+    fn sides_that_were_not_measured_have_no_row() {
+        let said = "nothing 100 200 300\nkldtrace 200 400 300\nnothing 102 200 300\n\
+                    noise 1\nnothing 90 200 300\n";
+        let lines: Vec<_> = said.lines().map(str::to_owned).collect();
+        let table = table(&CELLS[0], &lines).unwrap();
+        let rows: Vec<_> = table.lines().skip(4).collect();
+        assert_eq!(
+            rows,
+            [
+                "| nothing attached | 100 | 0 | 1.000 | 200 | 0 | 1.000 | 300 | 0 | 1.000 |",
+                "| kldtrace, all of `zfs.*` | 200 | 100 | 0.500 | 400 | 200 | 0.500 | 300 | 0 | 1.000 |",
+            ]
+        );
+        assert!(super::table(&CELLS[0], &lines[1..2]).is_err());
+    }
 }

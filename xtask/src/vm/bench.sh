@@ -1,11 +1,17 @@
 # What reads and syncs of a pool cost with nothing attached, with what any
-# probe costs at least, with bpftrace and with kldtrace, in turn.
+# probe costs at least, with bpftrace and with kldtrace, in turn; and with
+# another kldtrace, where there is one in /host.
 set -e
 rounds=3
-# A disk in the guest's memory: one of QEMU's answers in the time of the machine
-# below, which a clock that counts instructions does not count.
-modprobe brd rd_nr=1 rd_size=524288
+# Disks in the guest's memory: one of QEMU's answers in the time of the machine
+# below, which a clock that counts instructions does not count. One takes no
+# time, and the other a millisecond for each write.
+modprobe brd rd_nr=2 rd_size=524288
+modprobe dm_delay
+echo "0 1048576 delay /dev/ram1 0 0 /dev/ram1 0 1" | dmsetup create slow --noudevsync
+mknod /tmp/slow b $(dmsetup info -c --noheadings --separator ' ' -o major,minor slow)
 zpool create -f -O atime=off -O compression=off bench /dev/ram0
+zpool create -f -O atime=off -O compression=off slow /tmp/slow
 cat > /tmp/config <<END
 [signals]
 enable = ["zfs.*"]
@@ -13,13 +19,15 @@ enable = ["zfs.*"]
 address = "off"
 END
 
-settle() {
-    xtask bench-load cached-reads /bench/reads 2000 >/dev/null
-    xtask bench-load fsyncs /bench/syncs 20 >/dev/null
+load() {
+    xtask bench-load "$@"
 }
+# So many syncs that those of transaction groups even out.
 measure() {
-    settle
-    echo "$1 $(xtask bench-load cached-reads /bench/reads 20000) $(xtask bench-load fsyncs /bench/syncs 300)"
+    load cached-reads /bench/reads 2000 >/dev/null
+    load fsyncs /bench/syncs 20 >/dev/null
+    load fsyncs /slow/syncs 20 >/dev/null
+    echo "$1 $(load cached-reads /bench/reads 20000) $(load fsyncs /bench/syncs 5000) $(load fsyncs /slow/syncs 1000)"
 }
 with_bpftrace() {
     : > /tmp/bpftrace
@@ -32,10 +40,10 @@ with_bpftrace() {
     wait $probe || true
 }
 with_kldtrace() {
-    kldtrace daemon --config /tmp/config 2>/tmp/daemon &
+    $2 daemon --config /tmp/config 2>/tmp/daemon &
     probe=$!
-    until kldtrace doctor >/dev/null 2>&1; do sleep 1; done
-    measure kldtrace
+    until $2 doctor >/dev/null 2>&1; do sleep 1; done
+    measure "$1"
     kill $probe
     wait $probe || true
 }
@@ -45,6 +53,10 @@ for round in $(seq $rounds); do
     with_bpftrace empty 'kprobe:zpl_iter_read {} kretprobe:zpl_iter_read {}'
     with_bpftrace bpftrace 'kprobe:zpl_iter_read { @start[tid] = nsecs; }
         kretprobe:zpl_iter_read /@start[tid]/ { @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }'
-    with_kldtrace
+    with_kldtrace kldtrace kldtrace
+    if [ -e /host/kldtrace ]; then
+        with_kldtrace other /host/kldtrace
+    fi
 done
 zpool destroy bench
+zpool destroy slow

@@ -66,7 +66,8 @@ pub struct Args {
     /// Write down which test showed which signal: docs/src/reference/guests/
     #[arg(long, conflicts_with_all = ["scenario", "shell", "exec", "bench", "filter"])]
     record: bool,
-    /// Measure what probes cost there, against bpftrace, in place of tests
+    /// Measure what probes cost there, against bpftrace and a kldtrace that
+    /// --with names, in place of tests
     #[arg(long, conflicts_with_all = ["all", "scenario", "shell", "exec"])]
     bench: bool,
     /// A file to put into /host of the guest
@@ -100,7 +101,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         cells.truncate(1);
     }
     if args.bench {
-        return measure(cells[0], args.limit);
+        return measure(args, cells[0]);
     }
     if args.shell || args.exec.is_some() {
         return one_off(args, cells[0]);
@@ -146,18 +147,19 @@ fn say(step: &str, outcome: &str, start: Instant) {
     eprintln!("vm: {step}: {outcome} ({seconds:.1} s)");
 }
 
-fn measure(cell: &Cell, limit: u64) -> Result<ExitCode> {
+fn measure(args: &Args, cell: &Cell) -> Result<ExitCode> {
     let parts = build::parts(cell)?;
     let folder = Held::of(cell.kernel)?;
     let run = Run {
         script: bench::SCRIPT.to_owned(),
         programs: vec![kldtrace()?, std::env::current_exe()?],
         tools: vec!["bpftrace".to_owned()],
+        files: args.with.clone(),
         ..Run::default()
     };
     let archive = initramfs::write(&parts, &run, &folder)?;
     let mut lines = Vec::new();
-    let limit = Duration::from_secs(limit);
+    let limit = Duration::from_secs(args.limit);
     let status = qemu::run(&parts, &archive, &folder, limit, |line| {
         println!("{line}");
         lines.push(line.to_owned());
