@@ -11,7 +11,7 @@ use super::apt::View;
 use super::matrix::{Cell, Clock};
 use super::openzfs::{self, Place};
 use super::plan::Plan;
-use super::say;
+use super::{say, scratch};
 use crate::sh;
 
 /// Modules that go into the guest, with what they depend on. Not every kernel
@@ -86,6 +86,7 @@ pub fn cache() -> PathBuf {
 pub fn parts(cell: &Cell) -> Result<Parts> {
     let cache = cache();
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    scratch::remove_left_behind(&cache)?;
     let start = Instant::now();
     let view = View::open(&cache, cell.release)?;
     let plan = Plan::new(cell, &view)?;
@@ -100,7 +101,7 @@ pub fn parts(cell: &Cell) -> Result<Parts> {
         let what = format!("building {}, 4 to 10 minutes …", folder.display());
         say(&format!("guest {cell}"), &what, start);
         // Whole or not at all: another run may look meanwhile, or this one end.
-        let building = cache.join(format!("building-{}", std::process::id()));
+        let building = scratch::folder(&cache, "building");
         let _ = fs::remove_dir_all(&building);
         build(&plan, &view, &cache, &building)?;
         let _ = fs::remove_dir_all(&folder);
@@ -124,7 +125,7 @@ fn more(plan: &Plan, view: &View, cache: &Path) -> Result<PathBuf> {
         return Ok(folder);
     }
     let start = Instant::now();
-    let making = cache.join(format!("modules-{}", std::process::id()));
+    let making = scratch::folder(cache, "modules");
     let _ = fs::remove_dir_all(&making);
     let (all, root) = (making.join("all"), making.join("root"));
     view.unpack(&plan.image(), &making.join("packages"), &all)?;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::apt::View;
-use super::say;
+use super::{say, scratch};
 use crate::sh;
 
 /// Enters the root: `sh -ec ENTER sh ROOT ALL FOLDER -c LINE`. Mounts are seen
@@ -60,7 +60,7 @@ impl BuildRoot {
             say("build root", &format!("there: {name}"), start);
             return Ok(Self { folder });
         }
-        let making = cache.join(format!("making-{}", std::process::id()));
+        let making = scratch::folder(cache, "making");
         let _ = fs::remove_dir_all(&making);
         let root = making.join("root");
         // Packages of today have everything below /usr.

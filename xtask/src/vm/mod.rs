@@ -13,6 +13,7 @@ mod openzfs;
 mod plan;
 mod qemu;
 mod record;
+mod scratch;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
