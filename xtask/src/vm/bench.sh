@@ -53,10 +53,10 @@ for round in $(seq $rounds); do
     with_bpftrace empty 'kprobe:zpl_iter_read {} kretprobe:zpl_iter_read {}'
     with_bpftrace bpftrace 'kprobe:zpl_iter_read { @start[tid] = nsecs; }
         kretprobe:zpl_iter_read /@start[tid]/ { @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }'
+    # Each of the two before the other in turn.
+    [ -e /host/kldtrace ] && [ $round = 2 ] && with_kldtrace other /host/kldtrace
     with_kldtrace kldtrace kldtrace
-    if [ -e /host/kldtrace ]; then
-        with_kldtrace other /host/kldtrace
-    fi
+    [ -e /host/kldtrace ] && [ $round != 2 ] && with_kldtrace other /host/kldtrace
 done
 zpool destroy bench
 zpool destroy slow
