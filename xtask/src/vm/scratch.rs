@@ -53,7 +53,9 @@ mod tests {
         for name in dead.iter().chain(&stays) {
             fs::create_dir_all(cache.join(name).join("all")).unwrap();
         }
-        own.iter().for_each(|path| fs::create_dir(path).unwrap());
+        for path in &own {
+            fs::create_dir(path).unwrap();
+        }
         remove_left_behind(&cache).unwrap();
         assert!(dead.iter().all(|name| !cache.join(name).exists()));
         assert!(stays.iter().all(|name| cache.join(name).exists()));
