@@ -80,6 +80,9 @@ pub struct Args {
     /// List the guests
     #[arg(long)]
     list: bool,
+    /// Leave out tests whose names contain this
+    #[arg(long, value_name = "NAME")]
+    skip: Vec<String>,
     /// Seconds that a guest may take
     #[arg(long, default_value_t = 900)]
     limit: u64,
@@ -111,10 +114,14 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let (mut passed, mut skipped) = (0, 0);
     for cell in cells {
         println!("\n==> guest: {cell}");
-        let only = args.scenario.as_deref();
-        let tests = tests(cell, only, args.filter.as_deref(), args.limit)?;
+        let choice = Choice {
+            scenario: args.scenario.as_deref(),
+            filter: args.filter.as_deref(),
+            skip: &args.skip,
+        };
+        let tests = tests(cell, &choice, args.limit)?;
         if args.record {
-            record::write(cell, &tests)?;
+            record::write(cell, &args.skip, &tests)?;
         }
         passed += tests.passed();
         skipped += tests.skipped().len();
@@ -139,7 +146,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 
 /// The scenarios in the first guest: a step of `cargo xtask test`.
 pub fn first_guest() -> Result<Tests> {
-    tests(&matrix::CELLS[0], None, None, 1800)
+    tests(&matrix::CELLS[0], &Choice::default(), 1800)
 }
 
 /// Says what a step of the preparation came to.
@@ -193,22 +200,37 @@ fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
 
+/// Which tests are run.
+#[derive(Default)]
+struct Choice<'a> {
+    /// Those of one scenario.
+    scenario: Option<&'a str>,
+    /// Those whose names contain this.
+    filter: Option<&'a str>,
+    /// Not those whose names contain one of these.
+    skip: &'a [String],
+}
+
 /// Runs scenarios in a guest, and shows what they print as it comes.
-fn tests(cell: &Cell, only: Option<&str>, filter: Option<&str>, limit: u64) -> Result<Tests> {
+fn tests(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
     let parts = build::parts(cell)?;
     let start = Instant::now();
-    let live = only == Some("live");
+    let live = choice.scenario == Some("live");
     let binary = if live {
         test_binary("live")?
     } else {
         test_binary("guest")?
     };
-    let filters = match (only.filter(|_| !live), filter) {
+    let mut filters = match (choice.scenario.filter(|_| !live), choice.filter) {
         // Several filters are alternatives to a test program.
         (_, Some(filter)) => filter.to_owned(),
         (Some(scenario), None) => format!("{scenario}::"),
         (None, None) => String::new(),
     };
+    for name in choice.skip {
+        filters.push_str(" --skip ");
+        filters.push_str(name);
+    }
     let run = Run {
         script: format!(
             "export RUST_BACKTRACE=1\n{} --test-threads=1 --show-output {filters}\n",

@@ -15,25 +15,25 @@ use crate::test::summary::Tests;
 /// Where the pages are, one for each guest, called by its kernel.
 const FOLDER: &str = "docs/src/reference/guests";
 
-/// Writes the page of a guest anew.
+/// Writes the page of a guest anew; `left_out` are parts of names.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write(cell: &Cell, tests: &Tests) -> Result<()> {
+pub fn write(cell: &Cell, left_out: &[String], tests: &Tests) -> Result<()> {
     let parts = build::parts(cell)?;
     let today = sh::output(sh::command("date").args(["--utc", "+%F"]))?;
     let guest = format!("Kernel {}, OpenZFS {}", parts.release, parts.zfs);
     let path = sh::repository()
         .join(FOLDER)
         .join(format!("{}.md", cell.kernel));
-    fs::write(&path, page(&guest, today.trim(), tests))
+    fs::write(&path, page(&guest, today.trim(), left_out, tests))
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("written: {}", path.display());
     Ok(())
 }
 
 /// The page, to be included below a heading.
-fn page(guest: &str, date: &str, tests: &Tests) -> String {
+fn page(guest: &str, date: &str, left_out: &[String], tests: &Tests) -> String {
     let mut page = format!(
         "<!-- Written by `cargo xtask vm --record`. -->\n\n## {guest}\n\n\
          {date}: {} passed, {} failed, {} skipped.\n\n",
@@ -41,6 +41,9 @@ fn page(guest: &str, date: &str, tests: &Tests) -> String {
         tests.failed().len(),
         tests.skipped().len()
     );
+    for name in left_out {
+        let _ = writeln!(page, "- left out: `{name}`");
+    }
     for test in tests.failed() {
         let _ = writeln!(page, "- failed: `{test}`");
     }
@@ -68,10 +71,15 @@ mod tests {
             test result: FAILED. 2 passed; 1 failed; 0 ignored\n";
         said.lines().for_each(|line| tests.line(line));
         assert_eq!(
-            page("Kernel 1, OpenZFS 2", "2026-11-29", &tests),
+            page(
+                "Kernel 1, OpenZFS 2",
+                "2026-11-29",
+                &["d::".to_owned()],
+                &tests
+            ),
             "<!-- Written by `cargo xtask vm --record`. -->\n\n## Kernel 1, OpenZFS 2\n\n\
              2026-11-29: 1 passed, 1 failed, 1 skipped.\n\n\
-             - failed: `c`\n- skipped: `b`: no tcx\n\n\
+             - left out: `d::`\n- failed: `c`\n- skipped: `b`: no tcx\n\n\
              | signal | tests that showed it |\n|---|---|\n| `zfs.x` | `a` |\n"
         );
     }
