@@ -35,8 +35,8 @@ use super::{
     ops::EVENTS,
     vdev::{
         OFFSET___vdev___vdev_guid, OFFSET___zio___io_bookmark___zb_objset, OFFSET___zio___io_delay,
-        OFFSET___zio___io_error, OFFSET___zio___io_priority, OFFSET___zio___io_type, Plain, know,
-        root,
+        OFFSET___zio___io_error, OFFSET___zio___io_priority, OFFSET___zio___io_size,
+        OFFSET___zio___io_type, Plain, know, root,
     },
 };
 use crate::{
@@ -46,7 +46,6 @@ use crate::{
 
 offsets! {
     OFFSET___zio___io_offset
-    OFFSET___zio___io_size
     OFFSET___zio___io_bookmark___zb_object
 }
 

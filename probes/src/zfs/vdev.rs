@@ -1,12 +1,16 @@
 //! Requests to vdevs: time in ZFS's queue and in the device, and which of them
 //! were writes of an intent log.
 //!
-//! `void vdev_stat_update(zio_t *zio, uint64_t psize)` (module/zfs/vdev.c) is
-//! where ZFS keeps its own account of a request that is done. The request has
-//! the times already: `io_delta` since it came to the queue, `io_delay` since
-//! it was issued. What is counted here is what `zpool iostat -w` shows: leaf
-//! vdevs, priorities that have a queue, both times set. A request that was
-//! merged into another has none: the other one counts.
+//! A request to a vdev that is a disk or a file, and no other, ends in that
+//! vdev's `void vdev_disk_io_done(zio_t *zio)` (module/os/linux/zfs/vdev_disk.c)
+//! or `vdev_file_io_done`. `zio_vdev_io_done` (module/zfs/zio.c) calls it when
+//! the request has its times: `io_delta` since it came to the queue, `io_delay`
+//! since it was issued; and its error, one that zinject puts in too. What is
+//! counted here is what `vdev_stat_update` (module/zfs/vdev.c), which every
+//! request of any kind comes by, will count for `zpool iostat -w`: priorities
+//! that have a queue, both times set. A request that was merged into another
+//! does not come here: the other one counts. Only a request whose checksum turns
+//! out wrong afterwards has a time here and none there.
 //!
 //! Writes of an intent log carry the object set in their bookmark
 //! (module/zfs/zil.c: `SET_BOOKMARK(…, ZB_ZIL_OBJECT, ZB_ZIL_LEVEL, …)`), and
@@ -35,6 +39,7 @@ offsets! {
     OFFSET___zio___io_type
     OFFSET___zio___io_priority
     OFFSET___zio___io_error
+    OFFSET___zio___io_size
     OFFSET___zio___io_delta
     OFFSET___zio___io_delay
     OFFSET___zio___io_bookmark___zb_level
@@ -46,7 +51,6 @@ offsets! {
     OFFSET___vdev___vdev_islog
     OFFSET___vdev___vdev_wholedisk
     OFFSET___vdev___vdev_id
-    OFFSET___vdev_ops___vdev_op_leaf
     OFFSET___vdev_ops___vdev_op_type
     OFFSET___spa___spa_name
     OFFSET___spa___spa_root_vdev
@@ -118,12 +122,8 @@ impl Accounts for LogAccounts {
 
 /// A request to a vdev is done.
 #[kprobe]
-pub fn vdev_stat_update(ctx: ProbeContext) -> u32 {
-    let zio: Plain = Object(ctx.arg::<u64>(0).unwrap_or_default() as *const u8);
-    let vdev = zio.follow(&OFFSET___zio___io_vd);
-    if vdev.is_null() {
-        return 0;
-    }
+pub fn zfs_vdev_done(ctx: ProbeContext) -> u32 {
+    let zio = Plain::at(ctx.arg(0).unwrap_or_default());
     let error: i32 = zio.get(&OFFSET___zio___io_error);
     let delta: u64 = zio.get(&OFFSET___zio___io_delta);
     let delay: u64 = zio.get(&OFFSET___zio___io_delay);
@@ -131,14 +131,14 @@ pub fn vdev_stat_update(ctx: ProbeContext) -> u32 {
         return 0;
     }
     let priority: u32 = zio.get(&OFFSET___zio___io_priority);
-    let leaf: u32 = vdev
-        .follow(&OFFSET___vdev___vdev_ops)
-        .get(&OFFSET___vdev_ops___vdev_op_leaf);
-    if leaf == 0 || priority >= QUEUEABLE {
+    if priority >= QUEUEABLE {
         return 0;
     }
+    let vdev = zio.follow(&OFFSET___zio___io_vd);
     let guid: u64 = vdev.get(&OFFSET___vdev___vdev_guid);
-    know(zio.follow(&OFFSET___zio___io_spa), vdev, guid);
+    if !is_known(guid) {
+        name(zio.follow(&OFFSET___zio___io_spa), vdev, guid);
+    }
     let key = VdevKey {
         vdev: guid,
         kind: zio.get(&OFFSET___zio___io_type),
@@ -153,7 +153,7 @@ pub fn vdev_stat_update(ctx: ProbeContext) -> u32 {
             (*account).errors += 1;
             return 0;
         }
-        (*account).bytes += ctx.arg::<u64>(1).unwrap_or_default();
+        (*account).bytes += zio.get::<u64>(&OFFSET___zio___io_size);
         record(&raw mut (*account).queue, delta.saturating_sub(delay));
         record(&raw mut (*account).device, delay);
     }
@@ -190,9 +190,14 @@ pub fn root(spa: Plain) -> Plain {
 /// Sees to it that a vdev's name is known.
 #[inline(always)]
 pub fn know(spa: Plain, vdev: Plain, guid: u64) {
-    if ZFS_NAMES.get_ptr(guid).is_none() {
+    if !is_known(guid) {
         name(spa, vdev, guid);
     }
+}
+
+#[inline(always)]
+fn is_known(guid: u64) -> bool {
+    ZFS_NAMES.get_ptr(guid).is_some()
 }
 
 /// Writes down what a vdev is called.

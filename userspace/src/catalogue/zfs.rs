@@ -93,7 +93,11 @@ const STAGES: &[&[Hook]] = &[
     &[leave("txg_wait_leave", "txg_wait_open")],
 ];
 
-const VDEV: &[Hook] = &[enter("vdev_stat_update", "vdev_stat_update")];
+/// What requests to leaf vdevs come by, and no others.
+const VDEV: &[&[Hook]] = &[
+    &[enter("zfs_vdev_done", "vdev_disk_io_done")],
+    &[enter("zfs_vdev_done", "vdev_file_io_done")],
+];
 
 const OP_LABELS: &[&str] = &["pool", "dataset", "op", "sync"];
 const VDEV_LABELS: &[&str] = &["pool", "vdev", "type", "priority"];
@@ -238,7 +242,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time of requests in ZFS's queue of a vdev, until they were issued to the device.",
         labels: VDEV_LABELS,
-        hooks: &[VDEV],
+        hooks: VDEV,
         cost: Cost::Medium,
         source: "module/zfs/vdev.c: vdev_stat_update, vsx_queue_histo",
         numbers: Numbers::ZfsVdevs(|account, emit| emit.histogram(&[], &account.queue)),
@@ -251,7 +255,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time of requests in a vdev's device, from issue to completion.",
         labels: VDEV_LABELS,
-        hooks: &[VDEV],
+        hooks: VDEV,
         cost: Cost::Medium,
         source: "module/zfs/vdev.c: vdev_stat_update, vsx_disk_histo",
         numbers: Numbers::ZfsVdevs(|account, emit| emit.histogram(&[], &account.device)),
@@ -263,18 +267,18 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Bytes,
         help: "Bytes of requests to a vdev that succeeded.",
         labels: VDEV_LABELS,
-        hooks: &[VDEV],
+        hooks: VDEV,
         cost: Cost::Medium,
-        source: "module/zfs/vdev.c: vdev_stat_update, psize",
+        source: "module/zfs/vdev.c: vdev_stat_update, vs_bytes",
         numbers: Numbers::ZfsVdevs(|account, emit| emit.integer(&[], account.bytes)),
         ..ROW
     },
     Signal {
         name: "zfs.vdev_errors",
         metric: "kldtrace_zfs_vdev_errors",
-        help: "Requests to a vdev that failed, retries too.",
+        help: "Requests to a vdev that failed, retries too. One whose data had a wrong checksum did not fail.",
         labels: VDEV_LABELS,
-        hooks: &[VDEV],
+        hooks: VDEV,
         cost: Cost::Medium,
         source: "module/zfs/vdev.c: vdev_stat_update, io_error",
         numbers: Numbers::ZfsVdevs(|account, emit| emit.integer(&[], account.errors)),
@@ -287,7 +291,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time of a dataset's intent-log writes in ZFS's queue of the vdev that they went to.",
         labels: LOG_LABELS,
-        hooks: &[VDEV],
+        hooks: VDEV,
         switch: Some("SWITCH_ZFS_LOG_WRITES"),
         cost: Cost::Medium,
         source: "module/zfs/zil.c: ZB_ZIL_LEVEL; module/zfs/vdev.c: vdev_stat_update",
@@ -301,7 +305,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         unit: Unit::Seconds,
         help: "Time of a dataset's intent-log writes in the device of the vdev that they went to.",
         labels: LOG_LABELS,
-        hooks: &[VDEV],
+        hooks: VDEV,
         switch: Some("SWITCH_ZFS_LOG_WRITES"),
         cost: Cost::Medium,
         source: "module/zfs/zil.c: ZB_ZIL_LEVEL; module/zfs/vdev.c: vdev_stat_update",
