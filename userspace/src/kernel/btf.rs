@@ -216,6 +216,15 @@ impl Btf {
         }
     }
 
+    /// The numbers that the kernel proper has for a function and for a
+    /// structure, by which programs name them; `None`: it lacks one of them.
+    pub fn kernel_ids(&self, function: &str, structure: &str) -> Option<(u32, u32)> {
+        let kernel = self.base.as_deref().unwrap_or(self);
+        let function = kernel.find(function, &[KIND_FUNC]).ok()?;
+        let structure = kernel.find(structure, &[KIND_STRUCT]).ok()?;
+        Some((function, structure))
+    }
+
     fn find(&self, name: &str, kinds: &[u32]) -> Result<u32, BtfError> {
         for id in self.ids() {
             let header = self.header(id)?;

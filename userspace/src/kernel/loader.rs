@@ -2,6 +2,7 @@
 //! what is missing is missing.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     os::fd::AsFd as _,
     path::PathBuf,
@@ -19,6 +20,7 @@ use log::Log;
 use super::{
     attach::Turn,
     btf::{Btf, BtfError},
+    cast::Cast,
     cost, modules,
     object::{NODE, ObjectFile, fields_by_program},
     plan::{self, Offsets},
@@ -163,6 +165,7 @@ pub fn load<M>(
     let btf = modules::types(object, options);
     let offsets = Offsets::resolve(fields_by_program(object.elf)?, &btf);
     let numbers = Numbers::new(object, &btf);
+    let cast = btf.as_ref().ok().and_then(Cast::of);
     drop(btf);
     // aya needs the kernel's types for typed programs; they are dropped when
     // all is attached.
@@ -185,6 +188,7 @@ pub fn load<M>(
             &enabled,
             &offsets,
             &numbers,
+            cast,
             types.as_ref().ok(),
             options,
         )?;
@@ -290,6 +294,7 @@ fn load_object(
     enabled: &[&'static Signal],
     offsets: &Offsets,
     numbers: &Numbers,
+    cast: Option<Cast>,
     types: Option<&aya::Btf>,
     options: &Options,
 ) -> anyhow::Result<Ebpf> {
@@ -311,6 +316,9 @@ fn load_object(
         loader.override_global(name, value, false);
     }
     loader.override_global("AYA_LOG_LEVEL", &level, false);
+    // Not every object reads pointers without types.
+    let cast_type = cast.map_or(0, Cast::structure);
+    loader.override_global("CAST_TYPE", &cast_type, false);
     let sizes = map_sizes(enabled, options.map_memory, cpus()?);
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);
@@ -319,7 +327,11 @@ fn load_object(
     if !options.diagnostics {
         loader.map_max_entries("AYA_LOGS", UNUSED_RING);
     }
-    loader.load(object.elf).map_err(explain_load)
+    let elf = match cast {
+        Some(cast) => Cow::Owned(cast.put_into(object.elf)?),
+        None => Cow::Borrowed(object.elf),
+    };
+    loader.load(&elf).map_err(explain_load)
 }
 
 /// The level of the probes' diagnostics, as aya-log counts: warnings.

@@ -2,6 +2,7 @@
 
 mod attach;
 pub mod btf;
+mod cast;
 pub mod cgroup2;
 pub mod cost;
 pub mod facts;
