@@ -24,7 +24,7 @@ use aya_ebpf::{
 };
 use kldtrace_abi::{
     loss::Loss,
-    zfs::{DEPTH, Frame, STAGE_KIND, Stage, Thread},
+    zfs::{DEPTH, Frame, HOOKED, STAGE_KIND, Stage, Thread},
 };
 
 use crate::{
@@ -98,6 +98,16 @@ unsafe fn frame(thread: *mut Thread, depth: u64) -> *mut Frame {
     }
 }
 
+/// Sets a number to 0, by one instruction.
+///
+/// # Safety
+/// It is valid to write.
+#[inline(always)]
+unsafe fn zero(number: *mut u64) {
+    // SAFETY: by contract.
+    unsafe { core::ptr::write_volatile(number, 0) }
+}
+
 /// Enters a function; `fill` writes what the frame says of it. Stages count
 /// only inside operations: elsewhere, as in the threads of ZFS itself, a stage
 /// is left at once.
@@ -139,9 +149,13 @@ pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
         let frame = frame(thread, depth);
         (*frame).sp = sp;
         (*frame).kind = kind;
-        (*frame).inner = 0;
-        (*frame).sync = 0;
-        (*frame).stages = [0; 4];
+        // Together they would be set byte by byte, by a `memset` that is no
+        // instruction here: a quarter of the program's time.
+        zero(&raw mut (*frame).inner);
+        zero(&raw mut (*frame).sync);
+        for stage in 0..HOOKED {
+            zero((&raw mut (*frame).stages).cast::<u64>().add(stage));
+        }
         fill(frame);
         (*frame).away = away(task);
         (*frame).queued = task.get(&OFFSET___task_struct___sched_info___run_delay);
