@@ -23,14 +23,14 @@ fn an_interface_is_deleted_while_a_handshake_is_under_way() {
     pair.block(1);
     pair.remove_peer(0);
     pair.peer(0);
+    pair.count_outgoing(0);
     let before = snapshot(&mut probes);
     pair.ping(0, 1);
     let under_way = snapshot(&mut probes);
     let ours: Labels<'_> = &[("interface", &device)];
-    assert_eq!(under_way.since(&before, MESSAGES, ours), 1);
+    assert!(under_way.since(&before, MESSAGES, ours) > 0);
     let handshakes: Labels<'_> = &[("map", "wireguard_handshakes")];
     let started = under_way.integer(ENTRIES, handshakes);
-    let counted = under_way.integer(MESSAGES, ours);
 
     pair.on(0, &format!("ip link del {device}"));
     // The peer's end is a grace period away.
@@ -38,8 +38,10 @@ fn an_interface_is_deleted_while_a_handshake_is_under_way() {
         snapshot(&mut probes).integer(ENTRIES, handshakes) == started - 1
     });
     let after = snapshot(&mut probes);
-    // What was counted stays; what is, is not any more.
-    assert_eq!(after.integer(MESSAGES, ours), counted);
+    // What was counted stays; what is, is not any more. After 5 s there is one
+    // more attempt, which a machine that is slow may come to.
+    let sent = pair.counted(0, "out1");
+    assert_eq!(after.since(&before, MESSAGES, ours), sent);
     assert_eq!(after.series(LAST, ours).count(), 0);
     let entries =
         |snapshot: &super::super::common::Snapshot, map| snapshot.integer(ENTRIES, &[("map", map)]);
