@@ -169,7 +169,7 @@ fn values(label: &str) -> Vec<String> {
 
 fn family(exported: &Exported, seconds: u64) -> Family {
     // No errors: what tells of the last minutes only where there were some does not.
-    let silent = exported.metric.ends_with("_15m") || exported.metric.ends_with("failures_2m");
+    let silent = exported.metric.ends_with("_recent") || exported.metric.ends_with("failures_2m");
     let mut sets: Vec<Vec<_>> = vec![Vec::new()];
     for &label in &exported.labels {
         let with = |set: &Vec<_>| {

@@ -4,8 +4,6 @@
 //! quantile of 500 nodes' histograms more than it has. Each node knows its own for nothing. It also
 //! adds up counters over labels that nobody asks for, before each of them is a series elsewhere.
 
-use std::time::Duration;
-
 use kldtrace_exporters::model::{Kind, Unit};
 
 use super::Signal;
@@ -19,7 +17,7 @@ pub struct Digest {
     pub labels: &'static [&'static str],
     /// Which of its series count.
     pub only: Only,
-    /// What is made of them.
+    /// What is made of them; all that looks back looks back as far.
     pub makes: &'static [Made],
 }
 
@@ -77,16 +75,20 @@ pub enum Objective {
 
 /// How far back something looks, and at most a fifth further; to when somebody asked last, if that
 /// is longer ago; and no further than counting began.
-pub type Window = Duration;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// `[objectives] look_back`.
+    Usual,
+    /// `[objectives] trouble`.
+    Trouble,
+    /// So many minutes, as what is looked at has a time of its own.
+    Minutes(u64),
+}
 
 /// The label of [`What::Misses`].
 pub const OVER: &str = "over";
 
-const FIVE_MINUTES: Window = Duration::from_mins(5);
-const P99_OF_5M: What = What::Quantile(990, FIVE_MINUTES);
-
-/// The count of the last 15 minutes of what is never normal.
-const OF_15M: What = What::Recent(Duration::from_mins(15));
+const P99: What = What::Quantile(990, Window::Usual);
 
 /// All of them, in the order of the signals that they are made of.
 pub const DIGESTS: &[Digest] = &[
@@ -96,8 +98,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::All,
         makes: &[Made {
             metric: "kldtrace_sched_runqueue_p99_seconds",
-            help: "Of the last 5 minutes, 99 of 100 waits of a task for a CPU were at most this long.",
-            what: P99_OF_5M,
+            help: "Of [objectives] look_back, 99 of 100 waits of a task for a CPU were at most this long.",
+            what: P99,
         }],
     },
     Digest {
@@ -106,8 +108,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::Is("reason", &["uninterruptible"]),
         makes: &[Made {
             metric: "kldtrace_sched_uninterruptible_tasks",
-            help: "Tasks that waited where no signal interrupts them, on average of the last 5 minutes.",
-            what: What::AtOnce(FIVE_MINUTES),
+            help: "Tasks that waited where no signal interrupts them, on average of [objectives] look_back.",
+            what: What::AtOnce(Window::Usual),
         }],
     },
     Digest {
@@ -127,8 +129,8 @@ pub const DIGESTS: &[Digest] = &[
             },
             Made {
                 metric: "kldtrace_tcp_connect_p99_seconds",
-                help: "Of the last 5 minutes, 99 of 100 active connects took at most this long.",
-                what: P99_OF_5M,
+                help: "Of [objectives] look_back, 99 of 100 active connects took at most this long.",
+                what: P99,
             },
         ],
     },
@@ -158,8 +160,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::All,
         makes: &[Made {
             metric: "kldtrace_tcp_unit_resets_sent_per_second",
-            help: "Resets sent in each second of the last 5 minutes, on all interfaces.",
-            what: What::PerSecond(FIVE_MINUTES),
+            help: "Resets sent in each second of [objectives] look_back, on all interfaces.",
+            what: What::PerSecond(Window::Usual),
         }],
     },
     Digest {
@@ -168,8 +170,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::All,
         makes: &[Made {
             metric: "kldtrace_tcp_unit_resets_received_per_second",
-            help: "Resets received in each second of the last 5 minutes, on all interfaces.",
-            what: What::PerSecond(FIVE_MINUTES),
+            help: "Resets received in each second of [objectives] look_back, on all interfaces.",
+            what: What::PerSecond(Window::Usual),
         }],
     },
     Digest {
@@ -178,8 +180,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::Is("reason", &["refused", "timeout", "unreachable"]),
         makes: &[Made {
             metric: "kldtrace_tcp_unit_connect_failures_per_second",
-            help: "Active connects that the other side or the network failed, in each second of the last 5 minutes, on all interfaces.",
-            what: What::PerSecond(FIVE_MINUTES),
+            help: "Active connects that the other side or the network failed, in each second of [objectives] look_back, on all interfaces.",
+            what: What::PerSecond(Window::Usual),
         }],
     },
     Digest {
@@ -188,8 +190,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::All,
         makes: &[Made {
             metric: "kldtrace_block_device_p99_seconds",
-            help: "Of the last 5 minutes, 99 of 100 block requests were in the device for at most this long.",
-            what: P99_OF_5M,
+            help: "Of [objectives] look_back, 99 of 100 block requests were in the device for at most this long.",
+            what: P99,
         }],
     },
     Digest {
@@ -198,8 +200,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::All,
         makes: &[Made {
             metric: "kldtrace_block_requests_per_second",
-            help: "Block requests completed in each second of the last 5 minutes.",
-            what: What::PerSecond(FIVE_MINUTES),
+            help: "Block requests completed in each second of [objectives] look_back.",
+            what: What::PerSecond(Window::Usual),
         }],
     },
     Digest {
@@ -207,9 +209,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["device", "op"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_block_errors_15m",
-            help: "Block requests, or parts of them, that ended in an error in the last 15 minutes.",
-            what: OF_15M,
+            metric: "kldtrace_block_errors_recent",
+            help: "Block requests, or parts of them, that ended in an error within [objectives] trouble.",
+            what: What::Recent(Window::Trouble),
         }],
     },
     Digest {
@@ -236,13 +238,13 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[
             Made {
                 metric: "kldtrace_zfs_zil_waits_per_second",
-                help: "File operations that waited for a commit of the intent log, in each second of the last 5 minutes.",
-                what: What::PerSecond(FIVE_MINUTES),
+                help: "File operations that waited for a commit of the intent log, in each second of [objectives] look_back.",
+                what: What::PerSecond(Window::Usual),
             },
             Made {
                 metric: "kldtrace_zfs_zil_wait_p99_seconds",
-                help: "Of the last 5 minutes, 99 of 100 file operations that waited for the intent log did for at most this long.",
-                what: P99_OF_5M,
+                help: "Of [objectives] look_back, 99 of 100 file operations that waited for the intent log did for at most this long.",
+                what: P99,
             },
         ],
     },
@@ -252,8 +254,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::Is("phase", &["sync"]),
         makes: &[Made {
             metric: "kldtrace_zfs_txg_sync_p90_seconds",
-            help: "Of the last 5 minutes, 9 of 10 transaction groups took at most this long to sync.",
-            what: What::Quantile(900, FIVE_MINUTES),
+            help: "Of [objectives] look_back, 9 of 10 transaction groups took at most this long to sync.",
+            what: What::Quantile(900, Window::Usual),
         }],
     },
     Digest {
@@ -262,8 +264,8 @@ pub const DIGESTS: &[Digest] = &[
         only: Only::IsNot("priority", "sync_write"),
         makes: &[Made {
             metric: "kldtrace_zfs_vdev_device_mean_seconds",
-            help: "Of the last 5 minutes, the mean time that requests were in the device, without those of the intent log.",
-            what: What::Mean(FIVE_MINUTES),
+            help: "Of [objectives] look_back, the mean time that requests were in the device, without those of the intent log.",
+            what: What::Mean(Window::Usual),
         }],
     },
     Digest {
@@ -271,9 +273,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["pool", "vdev"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_zfs_vdev_checksum_errors_15m",
-            help: "Blocks from a vdev whose checksum was wrong in the last 15 minutes.",
-            what: OF_15M,
+            metric: "kldtrace_zfs_vdev_checksum_errors_recent",
+            help: "Blocks from a vdev whose checksum was wrong within [objectives] trouble.",
+            what: What::Recent(Window::Trouble),
         }],
     },
     Digest {
@@ -281,9 +283,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["pool", "vdev"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_zfs_vdev_slow_requests_15m",
-            help: "Requests that a device took longer for than zio_slow_io_ms in the last 15 minutes.",
-            what: OF_15M,
+            metric: "kldtrace_zfs_vdev_slow_requests_recent",
+            help: "Requests that a device took longer for than zio_slow_io_ms within [objectives] trouble.",
+            what: What::Recent(Window::Trouble),
         }],
     },
     Digest {
@@ -291,9 +293,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["pool", "vdev"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_zfs_vdev_hung_requests_15m",
-            help: "Times that ZFS's deadman found a request that did not end in the last 15 minutes.",
-            what: OF_15M,
+            metric: "kldtrace_zfs_vdev_hung_requests_recent",
+            help: "Times that ZFS's deadman found a request that did not end within [objectives] trouble.",
+            what: What::Recent(Window::Trouble),
         }],
     },
     Digest {
@@ -301,9 +303,9 @@ pub const DIGESTS: &[Digest] = &[
         labels: &["pool", "vdev", "class"],
         only: Only::All,
         makes: &[Made {
-            metric: "kldtrace_zfs_reports_15m",
-            help: "Other trouble that ZFS reported in the last 15 minutes.",
-            what: OF_15M,
+            metric: "kldtrace_zfs_reports_recent",
+            help: "Other trouble that ZFS reported within [objectives] trouble.",
+            what: What::Recent(Window::Trouble),
         }],
     },
     Digest {
@@ -313,7 +315,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_wireguard_handshake_p90_seconds",
             help: "Of the last 15 minutes, 9 of 10 handshakes that this node began took at most this long.",
-            what: What::Quantile(900, Duration::from_mins(15)),
+            what: What::Quantile(900, Window::Minutes(15)),
         }],
     },
     Digest {
@@ -323,7 +325,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_wireguard_peer_handshakes_3m",
             help: "Handshakes completed with a peer in the last 3 minutes, whoever began them.",
-            what: What::Recent(Duration::from_mins(3)),
+            what: What::Recent(Window::Minutes(3)),
         }],
     },
     Digest {
@@ -333,7 +335,7 @@ pub const DIGESTS: &[Digest] = &[
         makes: &[Made {
             metric: "kldtrace_wireguard_peer_handshake_failures_2m",
             help: "Handshakes with a peer that it did not answer in the last 2 minutes, or answered with what came before.",
-            what: What::Recent(Duration::from_mins(2)),
+            what: What::Recent(Window::Minutes(2)),
         }],
     },
 ];
@@ -360,6 +362,20 @@ impl Digest {
     pub fn labels_of(&self, made: &Made) -> Vec<&'static str> {
         let over = matches!(made.what, What::Misses(_)).then_some(OVER);
         self.labels.iter().copied().chain(over).collect()
+    }
+}
+
+impl What {
+    /// How far back it looks; `None`: it does not.
+    pub fn window(self) -> Option<Window> {
+        match self {
+            Self::Recent(window)
+            | Self::PerSecond(window)
+            | Self::AtOnce(window)
+            | Self::Mean(window)
+            | Self::Quantile(_, window) => Some(window),
+            Self::Count | Self::Misses(_) => None,
+        }
     }
 }
 
@@ -411,6 +427,15 @@ mod tests {
             for label in digest.labels.iter().copied().chain(label) {
                 assert!(signal.labels.contains(&label), "{}: {label}", digest.of);
             }
+        }
+    }
+
+    #[test]
+    fn a_digest_has_one_window() {
+        for digest in DIGESTS {
+            let mut windows = digest.makes.iter().filter_map(|made| made.what.window());
+            let first = windows.next();
+            assert!(windows.all(|other| Some(other) == first), "{}", digest.of);
         }
     }
 

@@ -188,8 +188,9 @@ settings! {
         /// where its time went; "0s": none is.
         slow_operation: Duration = r#""100ms""# by read::slow,
     }
-    /// What should take no longer. How much did is counted, and alerts hold it
-    /// against what may; times are rounded up to a bucket's bound, by 9 % at most.
+    /// What should take no longer, and for how long what happened matters. How
+    /// much took longer is counted, and alerts hold it against what may; those times
+    /// are rounded up to a bucket's bound, by 9 % at most.
     objectives: Objectives {
         /// A file operation on a dataset, 1ms to 15m. An eighth of a second is
         /// what a person sees.
@@ -197,6 +198,12 @@ settings! {
         /// A TCP connect of this node, 1ms to 15m. Around the world and back is
         /// a quarter of a second; inside a site it takes a millisecond.
         tcp_connect: Duration = r#""250ms""# by read_push::time::<1, 900_000>,
+        /// How far back the daemon looks for p99, means and what came in a
+        /// second, 10s to 1h. Alerts are held against that.
+        look_back: Duration = r#""5m""# by read_push::time::<10_000, 3_600_000>,
+        /// For how long errors and other trouble that is never normal is told
+        /// of, 10s to 1d. Its alerts end then.
+        trouble: Duration = r#""15m""# by read_push::time::<10_000, 86_400_000>,
     }
     /// The networks of this node, by what they are for.
     planes: Planes {

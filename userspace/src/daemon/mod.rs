@@ -237,12 +237,12 @@ async fn reload(
             config.signals.clone(),
             config.limits.clone(),
             config.zfs.clone(),
-            config.objectives.clone(),
             config.planes.clone(),
             config.wireguard.clone(),
             config.hooks.clone(),
         )
     };
+    let old = follow_objectives(old, &new, shared).await;
     if probes(&new) == probes(&old) {
         tracing::info!("signals, limits, names, thresholds and hooks have not changed");
         return old;
@@ -273,6 +273,22 @@ async fn reload(
             old
         }
     }
+}
+
+/// Takes other objectives without a new beginning: nothing in the kernel depends on them.
+async fn follow_objectives(old: Config, new: &Config, shared: &Shared) -> Config {
+    if new.objectives == old.objectives {
+        return old;
+    }
+    let objectives = new.objectives.clone();
+    let set = shared.with(move |reader| reader.set_objectives(objectives));
+    if let Err(error) = set.await {
+        tracing::error!(%error, "objectives stay as they were");
+        return old;
+    }
+    tracing::info!("objectives are as they are configured now");
+    let objectives = new.objectives.clone();
+    Config { objectives, ..old }
 }
 
 /// Takes events out of the ring buffers as they come, and tells of them.

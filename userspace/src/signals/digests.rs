@@ -44,6 +44,11 @@ impl Digests {
         }
     }
 
+    /// Goes on with other objectives.
+    pub fn follow(&mut self, objectives: Objectives) {
+        self.objectives = objectives;
+    }
+
     /// The digests of those families that are there.
     pub fn of(&mut self, families: &[Family], now: Instant) -> Vec<Family> {
         let mut digests = Vec::new();
@@ -56,7 +61,9 @@ impl Digests {
             state.take(family);
             let made = state.digest.makes.iter();
             digests.extend(made.map(|made| state.make(made, &self.objectives, now)));
-            state.keep(now);
+            if let Some(window) = state.window {
+                state.keep(time(&self.objectives, window), now);
+            }
         }
         digests
     }
@@ -69,27 +76,20 @@ struct State {
     last: HashMap<Labels, Histogram>,
     /// By the labels that are kept.
     totals: BTreeMap<Labels, Histogram>,
-    /// The longest window; zero: nobody looks back.
-    window: Duration,
+    /// The one window of all that is made; `None`: nothing looks back.
+    window: Option<Window>,
     /// Totals of before, the oldest first.
     before: VecDeque<(Instant, BTreeMap<Labels, Histogram>)>,
 }
 
 impl State {
     fn new(digest: &'static Digest, now: Instant) -> Self {
-        let windows = digest.makes.iter().filter_map(|made| match made.what {
-            What::Recent(window)
-            | What::PerSecond(window)
-            | What::AtOnce(window)
-            | What::Mean(window)
-            | What::Quantile(_, window) => Some(window),
-            What::Count | What::Misses(_) => None,
-        });
+        let mut windows = digest.makes.iter().filter_map(|made| made.what.window());
         Self {
             digest,
             last: HashMap::new(),
             totals: BTreeMap::new(),
-            window: windows.max().unwrap_or_default(),
+            window: windows.next(),
             before: VecDeque::from([(now, BTreeMap::new())]),
         }
     }
@@ -138,6 +138,7 @@ impl State {
     }
 
     fn make(&self, made: &'static Made, objectives: &Objectives, now: Instant) -> Family {
+        let gained = |values, window| self.gained(values, time(objectives, window), now);
         let mut family = Family {
             name: made.metric.into(),
             help: made.help.into(),
@@ -155,24 +156,24 @@ impl State {
                     labels.push((OVER.into(), spelled(Histogram::upper_bound(index)).into()));
                     Value::Integer(longer_than(total, index))
                 }
-                What::Recent(window) => match count(&self.gained(values, window, now).0) {
+                What::Recent(window) => match count(&gained(values, window).0) {
                     0 => continue,
                     count => Value::Integer(count),
                 },
-                What::PerSecond(window) => match self.gained(values, window, now) {
+                What::PerSecond(window) => match gained(values, window) {
                     (gained, _) if count(&gained) == 0 => continue,
                     (gained, time) => Value::Float(count(&gained) as f64 / time.as_secs_f64()),
                 },
-                What::AtOnce(window) => match self.gained(values, window, now) {
+                What::AtOnce(window) => match gained(values, window) {
                     (gained, _) if gained.sum_ns == 0 => continue,
                     (gained, time) => Value::Float(gained.sum_seconds() / time.as_secs_f64()),
                 },
-                What::Mean(window) => match self.gained(values, window, now).0 {
+                What::Mean(window) => match gained(values, window).0 {
                     gained if count(&gained) == 0 => continue,
                     gained => Value::Float(gained.sum_seconds() / count(&gained) as f64),
                 },
                 What::Quantile(per_mille, window) => {
-                    match quantile(&self.gained(values, window, now).0, per_mille) {
+                    match quantile(&gained(values, window).0, per_mille) {
                         Some(seconds) => Value::Float(seconds),
                         None => continue,
                     }
@@ -184,7 +185,7 @@ impl State {
     }
 
     /// What a total has gained in a window, and how long that really is.
-    fn gained(&self, values: &Labels, window: Window, now: Instant) -> (Histogram, Duration) {
+    fn gained(&self, values: &Labels, window: Duration, now: Instant) -> (Histogram, Duration) {
         let age = |at: Instant| now.saturating_duration_since(at);
         let near = |(at, _): &&(Instant, _)| age(*at) <= window + window / STEPS;
         let before = self.before.iter().find(near).or_else(|| self.before.back());
@@ -201,18 +202,26 @@ impl State {
     }
 
     /// Remembers the totals now and then, and forgets those that nobody looks back to.
-    fn keep(&mut self, now: Instant) {
+    fn keep(&mut self, window: Duration, now: Instant) {
         let age = |at: Instant| now.saturating_duration_since(at);
-        let step = self.window / STEPS;
+        let step = window / STEPS;
         // The newest stays, however old: between it and now nothing was told.
-        let old = |(at, _): &(Instant, _)| age(*at) > self.window + step;
+        let old = |(at, _): &(Instant, _)| age(*at) > window + step;
         while self.before.len() > 1 && self.before.front().is_some_and(old) {
             self.before.pop_front();
         }
         let newest = self.before.back();
-        if !self.window.is_zero() && newest.is_none_or(|(at, _)| age(*at) >= step) {
+        if newest.is_none_or(|(at, _)| age(*at) >= step) {
             self.before.push_back((now, self.totals.clone()));
         }
+    }
+}
+
+fn time(objectives: &Objectives, window: Window) -> Duration {
+    match window {
+        Window::Usual => objectives.look_back,
+        Window::Trouble => objectives.trouble,
+        Window::Minutes(minutes) => Duration::from_mins(minutes),
     }
 }
 
@@ -375,7 +384,7 @@ mod tests {
                 value: Value::Integer(count),
             }));
             let made = digests.of(&[family], start + minutes * MINUTE);
-            values(&made, "kldtrace_block_errors_15m")
+            values(&made, "kldtrace_block_errors_recent")
         };
         assert!(errors(1, None).is_empty());
         // Its series begins with it.
@@ -389,6 +398,31 @@ mod tests {
         assert!(errors(22, Some(4)).is_empty());
         // Nobody asked for an hour: nothing of it is lost.
         assert_eq!(errors(90, Some(9)), [Value::Integer(5)]);
+    }
+
+    #[test]
+    fn a_shorter_window_forgets_sooner() {
+        let mut digests = digests();
+        let start = Instant::now();
+        let mut p99 = |seconds: u64, buckets: &[(i32, u64)]| {
+            if seconds == 61 {
+                digests.follow(Objectives {
+                    look_back: Duration::from_secs(10),
+                    ..crate::config::Config::default().objectives
+                });
+            }
+            let now = start + Duration::from_secs(seconds);
+            let made = digests.of(&device(buckets), now);
+            !values(&made, "kldtrace_block_device_p99_seconds").is_empty()
+        };
+        assert!(p99(59, &[(0, 2)]));
+        assert!(p99(60, &[(0, 3)]));
+        // What came since then is nothing; of less than a window nothing else is known.
+        assert!(!p99(61, &[(0, 3)]));
+        assert!(p99(62, &[(0, 4)]));
+        for second in 63..80 {
+            assert_eq!(p99(second, &[(0, 4)]), second < 73, "{second}");
+        }
     }
 
     #[test]

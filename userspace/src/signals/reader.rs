@@ -208,9 +208,9 @@ impl Reader {
         self.serving = serving;
     }
 
-    /// What should take no longer, for what counts from now on.
+    /// What should take no longer, and how far back it matters.
     pub fn set_objectives(&mut self, objectives: Objectives) {
-        self.digests = Digests::new(objectives);
+        self.digests.follow(objectives);
     }
 
     /// Time that a scrape took.

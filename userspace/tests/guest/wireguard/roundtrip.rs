@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kldtrace::config::Config;
 use kldtrace_exporters::model::Histogram;
 
 use super::{
@@ -34,8 +33,6 @@ fn a_handshake_takes_the_delay_there_and_back() {
     ]) else {
         return;
     };
-    // Quantiles look back to here: not over a time in which nobody asked for them.
-    probes.set_objectives(Config::default().objectives);
     let pair = Pair::new("rt");
     pair.count_incoming(0);
     pair.count_incoming(1);

@@ -209,8 +209,8 @@ impl Chain {
         }
     }
 
-    /// Makes the windows of the rules a fifteenth as long, so that what is over
-    /// is soon forgotten. Prometheus keeps what it knows of an alert that has
+    /// Makes the windows of the rules, and those in which the daemon looks back, a
+    /// fifteenth as long, so that what is over is soon forgotten. Prometheus keeps what it knows of an alert that has
     /// its name and labels still.
     pub fn cut_windows(&mut self) {
         let rules = self.prometheus.folder().join("rules");
@@ -224,6 +224,9 @@ impl Chain {
             fs::write(path, text).unwrap();
         }
         self.prometheus.reload();
+        self.more += "\n[objectives]\nlook_back = \"20s\"\ntrouble = \"1m\"\n";
+        self.daemon.configure(&self.more);
+        self.daemon.signal(libc::SIGHUP);
         wait_for("the short windows", || {
             let rules = self.prometheus.ask("/api/v1/rules", "").to_string();
             rules.contains("[20s]") && !rules.contains("[5m]")
