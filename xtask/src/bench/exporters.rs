@@ -70,8 +70,8 @@ pub fn journal(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-/// All alert and recording rules on 500 nodes: once, as it takes two minutes and
-/// is a median already.
+/// All alert and recording rules on 500 nodes: once, as it takes eight minutes and
+/// is of medians already.
 pub fn rules(bench: &Bench) -> Result<Vec<Row>> {
     bench.say("rules on 500 nodes", 0, "prometheus")?;
     let round = [lines("kldtrace", "rules")?];

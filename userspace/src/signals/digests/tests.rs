@@ -1,0 +1,237 @@
+//! Digests of families that are written here, at times that are made up.
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn histogram(buckets: &[(i32, u64)]) -> Histogram {
+    let count: u64 = buckets.iter().map(|(_, count)| count).sum();
+    Histogram {
+        sum_ns: count * 1_000_000_000,
+        buckets: buckets.to_vec(),
+        ..Histogram::default()
+    }
+}
+
+/// Families of file operations with these series: dataset, buckets.
+fn operations(series: &[(&str, &[(i32, u64)])]) -> Vec<Family> {
+    let signal = crate::catalogue::find("zfs.op_latency").unwrap();
+    let mut family = crate::signals::families::family(signal);
+    family.series = series
+        .iter()
+        .map(|(dataset, buckets)| Series {
+            labels: ["p", dataset, "read", "async"]
+                .iter()
+                .zip(signal.labels)
+                .map(|(&value, &name)| (name.into(), value.into()))
+                .collect(),
+            value: Value::Histogram(histogram(buckets)),
+        })
+        .collect();
+    vec![family]
+}
+
+fn device(buckets: &[(i32, u64)]) -> Vec<Family> {
+    let signal = crate::catalogue::find("block.device_latency").unwrap();
+    let mut family = crate::signals::families::family(signal);
+    family.series = vec![Series {
+        labels: vec![
+            ("device".into(), "sda".into()),
+            ("op".into(), "read".into()),
+        ],
+        value: Value::Histogram(histogram(buckets)),
+    }];
+    vec![family]
+}
+
+fn digests() -> Digests {
+    Digests::new(crate::config::Config::default().objectives)
+}
+
+fn values(families: &[Family], metric: &str) -> Vec<Value> {
+    let family = families.iter().find(|family| family.name == metric);
+    let series = family.unwrap().series.iter();
+    series.map(|series| series.value.clone()).collect()
+}
+
+#[test]
+fn counts_and_misses_are_of_all_datasets() {
+    // 2^(-24/8) is 0.125 s: the bucket -24 ends there.
+    let families = operations(&[("a", &[(-25, 3), (-24, 4), (-23, 5)]), ("b", &[(0, 2)])]);
+    let made = digests().of(&families, Instant::now());
+    assert_eq!(
+        values(&made, "kldtrace_zfs_operations"),
+        [Value::Integer(14)]
+    );
+    let misses = "kldtrace_zfs_operations_over_objective";
+    assert_eq!(values(&made, misses), [Value::Integer(7)]);
+    let family = made.iter().find(|family| family.name == misses).unwrap();
+    let labels: Vec<_> = family.series[0]
+        .labels
+        .iter()
+        .map(|(k, v)| (&**k, &**v))
+        .collect();
+    assert_eq!(labels, [("pool", "p"), ("over", "0.125")]);
+}
+
+#[test]
+fn sums_do_not_shrink_when_a_series_leaves_or_begins_anew() {
+    let mut digests = digests();
+    let mut count = |series: &[(&str, &[(i32, u64)])]| {
+        let made = digests.of(&operations(series), Instant::now());
+        values(&made, "kldtrace_zfs_operations")
+    };
+    assert_eq!(
+        count(&[("a", &[(0, 10)]), ("b", &[(0, 5)])]),
+        [Value::Integer(15)]
+    );
+    assert_eq!(count(&[("a", &[(0, 11)])]), [Value::Integer(16)]);
+    assert_eq!(
+        count(&[("a", &[(0, 2)]), ("b", &[(0, 1)])]),
+        [Value::Integer(19)]
+    );
+    // Nothing is left of the pool.
+    assert!(count(&[]).is_empty());
+    assert_eq!(count(&[("a", &[(0, 1)])]), [Value::Integer(1)]);
+}
+
+#[test]
+fn a_quantile_is_of_its_window() {
+    let mut digests = digests();
+    let start = Instant::now();
+    let mut p99 = |minutes: u32, buckets: &[(i32, u64)]| {
+        let made = digests.of(&device(buckets), start + minutes * MINUTE);
+        let values = values(&made, "kldtrace_block_device_p99_seconds");
+        values.into_iter().next().map(|value| match value {
+            Value::Float(seconds) => seconds,
+            other => panic!("{other:?}"),
+        })
+    };
+    let [fast, slow] = [-80, 0].map(|index| Some(crate::quantile::middle(index)));
+    assert_eq!(p99(1, &[(-80, 100)]), fast);
+    // The slow ones came between 1 and 2: from 8 on, what is looked back to is 2 or later.
+    for minute in 2..8 {
+        assert_eq!(p99(minute, &[(-80, 100), (0, 2)]), slow, "{minute}");
+    }
+    for minute in 8..14 {
+        assert_eq!(p99(minute, &[(-80, 200), (0, 2)]), fast, "{minute}");
+    }
+    assert_eq!(p99(14, &[(-80, 200), (0, 2)]), None);
+    // Nobody asked for long: it is of all that nobody was told.
+    assert_eq!(p99(60, &[(-80, 200), (0, 50)]), slow);
+    assert_eq!(p99(61, &[(-80, 300), (0, 50)]), fast);
+}
+
+#[test]
+fn trouble_is_told_from_its_first_count_for_as_long_as_it_is_recent() {
+    let mut digests = digests();
+    let start = Instant::now();
+    let mut errors = |minutes: u32, count: Option<u64>| {
+        let signal = crate::catalogue::find("block.errors").unwrap();
+        let mut family = crate::signals::families::family(signal);
+        family.series.extend(count.map(|count| Series {
+            labels: vec![
+                ("device".into(), "sda".into()),
+                ("op".into(), "read".into()),
+            ],
+            value: Value::Integer(count),
+        }));
+        let made = digests.of(&[family], start + minutes * MINUTE);
+        values(&made, "kldtrace_block_errors_recent")
+    };
+    assert!(errors(1, None).is_empty());
+    // Its series begins with it.
+    assert_eq!(errors(2, Some(3)), [Value::Integer(3)]);
+    for minute in 3..17 {
+        assert_eq!(errors(minute, Some(4)), [Value::Integer(4)], "{minute}");
+    }
+    for minute in 17..21 {
+        errors(minute, Some(4));
+    }
+    assert!(errors(22, Some(4)).is_empty());
+    // Nobody asked for an hour: nothing of it is lost.
+    assert_eq!(errors(90, Some(9)), [Value::Integer(5)]);
+}
+
+#[test]
+fn a_shorter_window_forgets_sooner() {
+    let mut digests = digests();
+    let start = Instant::now();
+    let mut p99 = |seconds: u64, buckets: &[(i32, u64)]| {
+        if seconds == 61 {
+            digests.follow(Objectives {
+                look_back: Duration::from_secs(10),
+                ..crate::config::Config::default().objectives
+            });
+        }
+        let now = start + Duration::from_secs(seconds);
+        let made = digests.of(&device(buckets), now);
+        !values(&made, "kldtrace_block_device_p99_seconds").is_empty()
+    };
+    assert!(p99(59, &[(0, 2)]));
+    assert!(p99(60, &[(0, 3)]));
+    // What came since then is nothing; of less than a window nothing else is known.
+    assert!(!p99(61, &[(0, 3)]));
+    assert!(p99(62, &[(0, 4)]));
+    for second in 63..80 {
+        assert_eq!(p99(second, &[(0, 4)]), second < 73, "{second}");
+    }
+}
+
+#[test]
+fn rates_are_of_the_time_that_they_are_of() {
+    let mut digests = digests();
+    let start = Instant::now();
+    let mut rate = |minutes: u32, count: u64| {
+        let signal = crate::catalogue::find("tcp.resets_sent").unwrap();
+        let mut family = crate::signals::families::family(signal);
+        family.series = ["eth0", "eth1"]
+            .map(|interface| Series {
+                labels: vec![
+                    ("unit".into(), "u".into()),
+                    ("interface".into(), interface.into()),
+                ],
+                value: Value::Integer(count),
+            })
+            .into();
+        let made = digests.of(&[family], start + minutes * MINUTE);
+        match values(&made, "kldtrace_tcp_unit_resets_sent_per_second")[..] {
+            // The clock of the digests began a moment before.
+            [Value::Float(rate)] => Some((rate * 1e3).round() / 1e3),
+            [] => None,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(rate(1, 60), Some(2.0));
+    assert_eq!(rate(4, 120), Some(1.0));
+    // Looked back to is minute 4.
+    assert_eq!(rate(10, 120), None);
+}
+
+#[test]
+fn who_does_not_answer_loses_nothing() {
+    let mut digests = digests();
+    let now = Instant::now();
+    digests.of(&operations(&[("a", &[(0, 10)])]), now);
+    assert!(digests.of(&[], now).is_empty());
+    let made = digests.of(&operations(&[("a", &[(0, 12)])]), now);
+    assert_eq!(
+        values(&made, "kldtrace_zfs_operations"),
+        [Value::Integer(12)]
+    );
+}
+
+#[test]
+fn objectives_are_rounded_up_to_a_bound() {
+    for (milliseconds, over) in [
+        (125, "0.125"),
+        (126, "0.1363"),
+        (1, "0.001065"),
+        (900_000, "939"),
+    ] {
+        let index = bucket(Duration::from_millis(milliseconds));
+        let bound = Histogram::upper_bound(index);
+        assert!(bound * 1000.0 >= milliseconds as f64 && bound * 917.0 < milliseconds as f64);
+        assert_eq!(spelled(bound), over);
+    }
+}
