@@ -11,7 +11,7 @@ COMMIT = f"kldtrace_zfs_zil_wait_p99_seconds{{{MATCH}}}"
 SHAKE = f"kldtrace_wireguard_handshake_p90_seconds{{{MATCH}}}"
 STUCK = f"kldtrace_sched_uninterruptible_tasks{{{MATCH}}}"
 COST = "kldtrace:cost_cpus:rate10m"
-ABSENT = f"kldtrace_signal_available{{{MATCH}}} == 0"
+ABSENT = f"kldtrace_signal_absent{{{MATCH}}}"
 FIRING = 'ALERTS{alertstate="firing", severity!="none", team=~"storage|network|platform"}'
 NODES = "topk(25, {})"
 LINK = "kldtrace-scheduler-and-node"

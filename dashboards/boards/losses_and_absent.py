@@ -5,6 +5,7 @@ from promql import gained, gauge, or_zero, rate, series, share, summed, top
 from style import BAD, GOOD, WARN, Board, Column, Row, alerts, bars, fine, graph, worst
 
 SIGNAL = "kldtrace_signal_available"
+ABSENT = "kldtrace_signal_absent"
 LOSSES = "kldtrace_losses_total"
 SENT = "kldtrace_push_entries_total"
 TRIES = "kldtrace_push_requests_total"
@@ -21,7 +22,7 @@ BOARD = Board(
     rows=[
         Row("Is it fine?", [
             alerts(team="platform"),
-            fine("Absent signals", f"count({series(SIGNAL)} == 0) or vector(0)", levels=[(1, WARN)],
+            fine("Absent signals", f"count({series(ABSENT)}) or vector(0)", levels=[(1, WARN)],
                  decimals=0, about="kldtrace doctor says why."),
             fine("Lost", or_zero(gained(LOSSES)), levels=[(1, WARN), (1000, BAD)], decimals=0,
                  about="Measurements and attributions, in the time shown."),
@@ -34,8 +35,8 @@ BOARD = Board(
         ]),
         Row("What is absent", [
             worst("Signals that this kernel does not serve", ("node", "signal"), [
-                Column("Served", f"max by (node, signal) ({series(SIGNAL)}) == 0", decimals=0),
-            ], width=12, height=8, empty="All signals are served.", about="0: absent."),
+                Column("Absent", f"max by (node, signal) ({series(ABSENT)})", decimals=0),
+            ], width=12, height=8, empty="All signals are served."),
             graph("Signals", (f"sum({series(SIGNAL)})", "served"),
                   (f"count({series(SIGNAL)})", "asked for"), width=12),
             graph("Readings without a collector",
@@ -55,6 +56,9 @@ BOARD = Board(
             bars("Fullest maps", (top(share(gauge("kldtrace_map_entries", by=("map",)),
                                             gauge("kldtrace_map_max_entries", by=("map",))), 10), "{{map}}"),
                  unit="percentunit", levels=[(None, GOOD), (0.8, WARN), (0.95, BAD)]),
+            graph("Maps that are half full",
+                  (top(gauge("kldtrace_map_fullness_ratio", by=("map",)), 10), "{{map}}"),
+                  unit="percentunit", empty="No map is half full."),
             graph("Label sets folded into other", (gauge("kldtrace_series_folded", by=("subject",)),
                                                    "{{subject}}")),
             graph("Connections that the daemon ended",

@@ -17,8 +17,9 @@ use std::{
 
 use kldtrace::{
     bundle::{RULES, template::Bundle, values::Values},
-    catalogue::{Exported, exported},
+    catalogue::{Exported, Subject, exported, signals},
 };
+use kldtrace_abi::loss::Loss;
 use kldtrace_exporters::{
     model::{Family, Histogram, Kind, Series, Unit, Value},
     prometheus::{Format, encode, negotiate},
@@ -26,6 +27,9 @@ use kldtrace_exporters::{
 use serde_json::json;
 
 const NODES: usize = 500;
+/// Programs and maps of a node with ZFS, WireGuard and four planes.
+const PROGRAMS: usize = 60;
+const MAPS: usize = 12;
 /// As the configuration has it that `kldtrace export prometheus` writes.
 const INTERVAL: Duration = Duration::from_secs(15);
 /// A window of five minutes is full then.
@@ -144,38 +148,62 @@ fn answer(stream: &TcpStream, body: &Body) -> Option<()> {
     stream.write_all(&body).ok()
 }
 
-/// Values of a label on one node.
-fn values(label: &str) -> Vec<String> {
+/// Values of a label on one node: as many as a node has where all is measured.
+fn values(exported: &Exported, label: &str) -> Vec<String> {
     let numbered = |count: usize| (0..count).map(|n| format!("{label}-{n}")).collect();
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    match label {
-        "unit" => numbered(10),
-        "dataset" => numbered(8),
-        "device" | "vdev" | "peer" => numbered(4),
-        "interface" => numbered(2),
-        "op" => words(&["read", "write", "fsync"]),
-        "type" => words(&["read", "write"]),
-        "stage" => words(&["zil_commit", "arc_miss"]),
-        "reason" => words(&["uninterruptible", "no_answer"]),
-        "phase" => words(&["sync", "open"]),
-        "role" => words(&["initiator", "responder"]),
-        "state" => words(&["ONLINE"]),
-        "kind" => words(&["data", "syn"]),
-        "what" => words(&["size", "target"]),
-        "result" => words(&["assigned", "dirty_delay", "taken", "refused"]),
-        _ => numbered(1),
+    match (exported.signal.name, label) {
+        ("self.signal_available", "signal") => {
+            signals().map(|signal| signal.name.to_owned()).collect()
+        }
+        ("self.losses", "reason") => words(&Loss::ALL.map(Loss::as_str)),
+        (_, label) => match label {
+            "program" => numbered(PROGRAMS),
+            "map" => numbered(MAPS),
+            "subject" => numbered(Subject::ALL.len()),
+            "unit" => numbered(10),
+            "dataset" => numbered(8),
+            "device" | "vdev" | "peer" | "collector" => numbered(4),
+            "interface" => numbered(2),
+            "op" => words(&["read", "write", "fsync"]),
+            "type" => words(&["read", "write"]),
+            "stage" => words(&["zil_commit", "arc_miss"]),
+            "reason" => words(&["uninterruptible", "no_answer"]),
+            "phase" => words(&["sync", "open"]),
+            "role" => words(&["initiator", "responder"]),
+            "state" => words(&["ONLINE"]),
+            "kind" => words(&["data", "syn"]),
+            "what" => words(&["size", "target"]),
+            "result" => words(&["assigned", "dirty_delay", "taken", "refused"]),
+            _ => numbered(1),
+        },
     }
 }
 
+/// What nodes tell of only where something is wrong.
+fn silent(exported: &Exported) -> bool {
+    [
+        "kldtrace_block_errors_recent",
+        "kldtrace_losses_per_second",
+        "kldtrace_map_fullness_ratio",
+        "kldtrace_signal_absent",
+        "kldtrace_wireguard_expired_session_timestamp_seconds",
+        "kldtrace_wireguard_peer_handshake_failures_2m",
+        "kldtrace_zfs_reports_recent",
+        "kldtrace_zfs_vdev_checksum_errors_recent",
+        "kldtrace_zfs_vdev_hung_requests_recent",
+        "kldtrace_zfs_vdev_slow_requests_recent",
+    ]
+    .contains(&exported.metric)
+}
+
 fn family(exported: &Exported, seconds: u64) -> Family {
-    // No errors: what tells of the last minutes only where there were some does not.
-    let silent = exported.metric.ends_with("_recent") || exported.metric.ends_with("failures_2m");
     let mut sets: Vec<Vec<_>> = vec![Vec::new()];
     for &label in &exported.labels {
         let with = |set: &Vec<_>| {
             let set = set.clone();
             let more = move |value: String| [&set[..], &[(label.into(), value.into())]].concat();
-            values(label).into_iter().map(more)
+            values(exported, label).into_iter().map(more)
         };
         sets = sets.iter().flat_map(with).collect();
     }
@@ -209,7 +237,11 @@ fn family(exported: &Exported, seconds: u64) -> Family {
         help: exported.help.into(),
         kind: exported.kind,
         unit: exported.unit,
-        series: sets.into_iter().filter(|_| !silent).map(series).collect(),
+        series: if silent(exported) {
+            Vec::new()
+        } else {
+            sets.into_iter().map(series).collect()
+        },
     }
 }
 

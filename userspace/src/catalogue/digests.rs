@@ -4,11 +4,14 @@
 //! quantile of 500 nodes' histograms more than it has. Each node knows its own for nothing. It also
 //! adds up counters over labels that nobody asks for, before each of them is a series elsewhere.
 
+use std::time::Duration;
+
 use kldtrace_exporters::model::{Kind, Unit};
 
 use super::Signal;
 
-/// Families that are made of one signal, a histogram or a counter. They come and go with it.
+/// Families that are made of one signal: a histogram, a counter, or times since 1970. They come and
+/// go with it.
 #[derive(Debug)]
 pub struct Digest {
     /// The signal's name.
@@ -28,8 +31,8 @@ pub enum Only {
     All,
     /// Those whose label has one of these values.
     Is(&'static str, &'static [&'static str]),
-    /// Those whose label has another.
-    IsNot(&'static str, &'static str),
+    /// Those whose label has another than these.
+    IsNot(&'static str, &'static [&'static str]),
 }
 
 /// One family.
@@ -43,14 +46,17 @@ pub struct Made {
     pub what: What,
 }
 
-/// How a number comes out of a histogram; a counter is one of which only the count is known.
+/// How a number comes out of a histogram; a counter is one of which only the count is known, or only
+/// the sum if it counts seconds.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
     /// The number of durations, or the counter.
     Count,
+    /// How much time they took.
+    Time,
     /// The durations that were longer than an objective; the label `over` has it, in seconds.
     Misses(Objective),
-    /// The count of a window; nothing where it is 0. What came before the first scrape
+    /// The count of a window, in the signal's unit; nothing where it is 0. What came before the first scrape
     /// is in it, which no rate of a counter sees.
     Recent(Window),
     /// The same for each second of the window.
@@ -62,6 +68,9 @@ pub enum What {
     /// A quantile of a window's durations; nothing where there were none. 990: 99 of 100 are at
     /// most this long.
     Quantile(u16, Window),
+    /// Not of a histogram: times that are longer ago than this, as they are; nothing where they
+    /// are not.
+    LongerAgo(Duration),
 }
 
 /// What should take no longer: a key of `[objectives]`.
@@ -87,6 +96,9 @@ pub enum Window {
 
 /// The label of [`What::Misses`].
 pub const OVER: &str = "over";
+
+/// How long a session lives after its handshake: drivers/net/wireguard/messages.h.
+const REJECT_AFTER_TIME: Duration = Duration::from_mins(3);
 
 const P99: What = What::Quantile(990, Window::Usual);
 
@@ -261,7 +273,7 @@ pub const DIGESTS: &[Digest] = &[
     Digest {
         of: "zfs.vdev_device_latency",
         labels: &["pool", "vdev", "type"],
-        only: Only::IsNot("priority", "sync_write"),
+        only: Only::IsNot("priority", &["sync_write"]),
         makes: &[Made {
             metric: "kldtrace_zfs_vdev_device_mean_seconds",
             help: "Of [objectives] look_back, the mean time that requests were in the device, without those of the intent log.",
@@ -338,6 +350,51 @@ pub const DIGESTS: &[Digest] = &[
             what: What::Recent(Window::Minutes(2)),
         }],
     },
+    Digest {
+        of: "wireguard.last_handshake",
+        labels: &["interface", "plane", "peer"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_wireguard_expired_session_timestamp_seconds",
+            help: "When the last handshake with a peer was completed, in seconds since 1970, where that was so long ago that the session has expired: 3 minutes.",
+            what: What::LongerAgo(REJECT_AFTER_TIME),
+        }],
+    },
+    Digest {
+        of: "wireguard.sent_bytes",
+        labels: &["interface", "plane", "peer"],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_wireguard_sent_5m_bytes",
+            help: "What was sent to a peer in the last 5 minutes.",
+            what: What::Recent(Window::Minutes(5)),
+        }],
+    },
+    Digest {
+        of: "self.probe_run_time",
+        labels: &[],
+        only: Only::All,
+        makes: &[Made {
+            metric: "kldtrace_all_probes_run_seconds",
+            help: "Time that all programs ran while the kernel kept statistics.",
+            what: What::Time,
+        }],
+    },
+    Digest {
+        of: "self.losses",
+        labels: &["reason"],
+        // The accept probe of some kernels does not see all; and beyond 50 a second events are
+        // only counted, and the counters have all.
+        only: Only::IsNot(
+            "reason",
+            &["tcp_accept", "zfs_event", "wireguard_event", "plane_event"],
+        ),
+        makes: &[Made {
+            metric: "kldtrace_losses_per_second",
+            help: "What could not be measured or attributed in each second of [objectives] look_back, without what is no trouble.",
+            what: What::PerSecond(Window::Usual),
+        }],
+    },
 ];
 
 impl Digest {
@@ -354,7 +411,7 @@ impl Digest {
         match self.only {
             Only::All => true,
             Only::Is(name, wanted) => label != name || wanted.contains(&value),
-            Only::IsNot(name, unwanted) => label != name || value != unwanted,
+            Only::IsNot(name, unwanted) => label != name || !unwanted.contains(&value),
         }
     }
 
@@ -362,6 +419,15 @@ impl Digest {
     pub fn labels_of(&self, made: &Made) -> Vec<&'static str> {
         let over = matches!(made.what, What::Misses(_)).then_some(OVER);
         self.labels.iter().copied().chain(over).collect()
+    }
+
+    /// The base unit of one of its families.
+    pub fn unit_of(&self, made: &Made) -> Unit {
+        match made.what {
+            What::Time | What::Mean(_) | What::Quantile(..) | What::LongerAgo(_) => Unit::Seconds,
+            What::Recent(_) if self.signal().kind == Kind::Counter => self.signal().unit,
+            _ => Unit::None,
+        }
     }
 }
 
@@ -374,7 +440,7 @@ impl What {
             | Self::AtOnce(window)
             | Self::Mean(window)
             | Self::Quantile(_, window) => Some(window),
-            Self::Count | Self::Misses(_) => None,
+            Self::Count | Self::Time | Self::Misses(_) | Self::LongerAgo(_) => None,
         }
     }
 }
@@ -383,16 +449,8 @@ impl Made {
     /// Counter or gauge.
     pub fn kind(&self) -> Kind {
         match self.what {
-            What::Count | What::Misses(_) => Kind::Counter,
+            What::Count | What::Time | What::Misses(_) => Kind::Counter,
             _ => Kind::Gauge,
-        }
-    }
-
-    /// Base unit.
-    pub fn unit(&self) -> Unit {
-        match self.what {
-            What::Mean(_) | What::Quantile(..) => Unit::Seconds,
-            _ => Unit::None,
         }
     }
 
@@ -407,19 +465,29 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::catalogue::signals;
+    use crate::catalogue::{Subject, signals};
 
     #[test]
     fn digests_are_of_signals_and_their_labels() {
         for digest in DIGESTS {
             let signal = digest.signal();
-            let counts = digest.makes.iter().all(|made| made.unit() == Unit::None);
-            let counter = signal.kind == Kind::Counter && signal.unit == Unit::None;
-            assert!(
-                signal.kind == Kind::Histogram || counter && counts,
-                "{}",
-                digest.of
-            );
+            for made in digest.makes {
+                let fits = match (signal.kind, signal.unit) {
+                    (Kind::Histogram, _) => !matches!(made.what, What::LongerAgo(_)),
+                    (Kind::Counter, Unit::Seconds) => matches!(made.what, What::Time),
+                    (Kind::Counter, _) => {
+                        matches!(
+                            made.what,
+                            What::Count | What::Recent(_) | What::PerSecond(_)
+                        )
+                    }
+                    // It is one series for each of the signal's.
+                    (Kind::Gauge, _) => {
+                        matches!(made.what, What::LongerAgo(_)) && digest.labels == signal.labels
+                    }
+                };
+                assert!(fits, "{}", made.metric);
+            }
             let label = match digest.only {
                 Only::All => None,
                 Only::Is(label, _) | Only::IsNot(label, _) => Some(label),
@@ -443,12 +511,15 @@ mod tests {
     fn names_are_unique_and_well_formed() {
         let mut metrics: HashSet<_> = signals().map(|signal| signal.metric).collect();
         for digest in DIGESTS {
-            let subject = digest.signal().subject.as_str();
+            let prefix = match digest.signal().subject {
+                Subject::Own => "kldtrace_".to_owned(),
+                subject => format!("kldtrace_{}_", subject.as_str()),
+            };
             for made in digest.makes {
                 assert!(metrics.insert(made.metric), "{} twice", made.metric);
-                assert!(made.metric.starts_with(&format!("kldtrace_{subject}_")));
+                assert!(made.metric.starts_with(&prefix), "{}", made.metric);
                 assert!(!made.metric.ends_with("_total"), "{}", made.metric);
-                if let Some(unit) = made.unit().as_str() {
+                if let Some(unit) = digest.unit_of(made).as_str() {
                     assert!(made.metric.ends_with(unit), "{}", made.metric);
                 }
                 assert!(made.help.ends_with('.'), "{}", made.metric);

@@ -338,7 +338,7 @@ pub fn exported() -> impl Iterator<Item = Exported> {
             signal: digest.signal(),
             metric: made.metric,
             kind: made.kind(),
-            unit: made.unit(),
+            unit: digest.unit_of(made),
             help: made.help,
             labels: digest.labels_of(made),
         })

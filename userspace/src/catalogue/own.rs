@@ -29,6 +29,25 @@ pub(super) const SIGNALS: &[Signal] = &[
         }),
     },
     Signal {
+        name: "self.signal_absent",
+        subject: Subject::Own,
+        metric: "kldtrace_signal_absent",
+        kind: Kind::Gauge,
+        unit: Unit::None,
+        help: "1 for each signal that the configuration asks for and this kernel does not serve; doctor says why.",
+        labels: &["signal"],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: "docs: doctor",
+        numbers: Numbers::Facts(|facts, emit| {
+            for (signal, _) in facts.signals.iter().filter(|(_, available)| !available) {
+                emit.integer(&[signal], 1);
+            }
+        }),
+    },
+    Signal {
         name: "self.probe_run_time",
         subject: Subject::Own,
         metric: "kldtrace_probe_run_seconds",
@@ -154,6 +173,31 @@ pub(super) const SIGNALS: &[Signal] = &[
         numbers: Numbers::Facts(|facts, emit| {
             for map in &facts.maps {
                 emit.integer(&[map.name], map.capacity);
+            }
+        }),
+    },
+    Signal {
+        name: "self.map_fullness",
+        subject: Subject::Own,
+        metric: "kldtrace_map_fullness_ratio",
+        kind: Kind::Gauge,
+        unit: Unit::Ratio,
+        help: "Share of a map's entries that are in use, of the maps that are half full.",
+        labels: &["map"],
+        hooks: &[],
+        fields: &[],
+        switch: None,
+        cost: Cost::Read,
+        source: "bpf(2): BPF_MAP_GET_NEXT_KEY, BPF_OBJ_GET_INFO_BY_FD",
+        numbers: Numbers::Facts(|facts, emit| {
+            for map in facts
+                .maps
+                .iter()
+                .filter(|map| 2 * map.entries >= map.capacity)
+            {
+                if map.capacity > 0 {
+                    emit.float(&[map.name], map.entries as f64 / map.capacity as f64);
+                }
             }
         }),
     },

@@ -113,13 +113,14 @@ fn digested(digest: &Digest, made: &Made, out: &mut dyn Write) -> std::io::Resul
         .iter()
         .map(|label| format!("`{label}`"))
         .collect();
+    let any = |values: &[&str]| {
+        let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
+        values.join(" or ")
+    };
     let only = match digest.only {
         Only::All => String::new(),
-        Only::Is(label, values) => {
-            let values: Vec<_> = values.iter().map(|value| format!("`{value}`")).collect();
-            format!(", where `{label}` is {}", values.join(" or "))
-        }
-        Only::IsNot(label, value) => format!(", where `{label}` is not `{value}`"),
+        Only::Is(label, values) => format!(", where `{label}` is {}", any(values)),
+        Only::IsNot(label, values) => format!(", where `{label}` is not {}", any(values)),
     };
     writeln!(out, "### Digest {name}\n\n{}\n", made.help)?;
     writeln!(out, "| | |\n|---|---|")?;
@@ -128,7 +129,7 @@ fn digested(digest: &Digest, made: &Made, out: &mut dyn Write) -> std::io::Resul
     writeln!(
         out,
         "| unit | {} |",
-        made.unit().as_str().unwrap_or("count")
+        digest.unit_of(made).as_str().unwrap_or("count")
     )?;
     let labels = match &labels[..] {
         [] => "none".to_owned(),

@@ -332,6 +332,21 @@ fn maps_that_overflow_lose_no_total() {
     is_complete(&before, &after, 4 * CGROUPS, made);
     // There is room again: a new cgroup has a series of its own.
     has_its_own_series(&mut probes);
+    is_full(&mut probes, capacity);
+}
+
+/// Each living cgroup has an entry, whether or not anything runs there.
+fn is_full(probes: &mut Probes, capacity: u64) {
+    let share = |s: &Snapshot| s.float("kldtrace_map_fullness_ratio", &[("map", "sched")]);
+    // Places of the gone rest for a quarter of a second before others get them.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let before = probes.snapshot();
+    assert!(2 * entries(&before, "sched") < capacity && share(&before) == 0.0);
+    let living = (0..capacity).map(|number| Cgroup::new(&format!("full-{number}")));
+    let _living: Vec<_> = living.collect();
+    let full = probes.snapshot();
+    let used = entries(&full, "sched") as f64 / capacity as f64;
+    assert!(used > 0.5 && (share(&full) - used).abs() < 1e-9, "{used}");
 }
 
 #[track_caller]

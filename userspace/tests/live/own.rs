@@ -33,6 +33,17 @@ fn signal_available_says_what_is_measured() {
     let is = |signal| families.integer("kldtrace_signal_available", &[("signal", signal)]);
     assert_eq!(is("block.requests"), 1);
     assert_eq!(is("sched.oncpu_time"), 0);
+    let absent = "kldtrace_signal_absent";
+    assert_eq!(
+        families.integer(absent, &[("signal", "sched.oncpu_time")]),
+        1
+    );
+    let count = |metric| families.series(metric, &[]).count() as u64;
+    let available = families.integer("kldtrace_signal_available", &[]);
+    assert_eq!(
+        count(absent),
+        count("kldtrace_signal_available") - available
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! From histograms and counters to the families of [`DIGESTS`].
 //!
-//! Sums over series must not go backwards when one of them leaves, as that of a dataset that is
-//! gone does in the end: a counter that shrinks has started anew for Prometheus, which would count
-//! all that is left once more. So what each series has gained is added up.
+//! Sums over series must not go backwards when one of them leaves, as that of a program that is
+//! detached does: a counter that shrinks has started anew for Prometheus, which would count all that
+//! is left once more. So what each series has gained is added up. What a series leaves to `other`, as
+//! that of a dataset that is gone does in the end, is not gained there.
 
 #[cfg(test)]
 mod tests;
@@ -11,11 +12,12 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use kldtrace_exporters::model::{Family, Histogram, Series, Value};
+use kldtrace_exporters::model::{Family, Histogram, Kind, Series, Value};
 
+use super::table::OTHER_LABEL;
 use crate::{
     catalogue::digests::{DIGESTS, Digest, Made, OVER, Objective, What, Window},
     config::Objectives,
@@ -61,8 +63,12 @@ impl Digests {
             let Some(family) = families.iter().find(|family| family.name == metric) else {
                 continue;
             };
-            state.take(family);
             let made = state.digest.makes.iter();
+            if state.digest.signal().kind == Kind::Gauge {
+                digests.extend(made.map(|made| longer_ago(state.digest, made, family)));
+                continue;
+            }
+            state.take(family);
             digests.extend(made.map(|made| state.make(made, &self.objectives, now)));
             if let Some(window) = state.window {
                 state.keep(time(&self.objectives, window), now);
@@ -102,6 +108,7 @@ impl State {
     fn take(&mut self, family: &Family) {
         let mut last = HashMap::with_capacity(self.last.len());
         let mut totals = BTreeMap::new();
+        let mut rests = Vec::new();
         for series in &family.series {
             let mut labels = series.labels.iter();
             if !labels.all(|(name, value)| self.digest.counts(name, value)) {
@@ -113,29 +120,48 @@ impl State {
                     zero: *count,
                     ..Histogram::default()
                 }),
-                Value::Float(_) => continue,
+                Value::Float(seconds) => {
+                    let time = Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+                    Cow::Owned(Histogram {
+                        sum_ns: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+                        ..Histogram::default()
+                    })
+                }
             };
             let whole: Labels = series
                 .labels
                 .iter()
                 .map(|(_, value)| value.clone())
                 .collect();
+            let kept = self.kept(series);
+            if whole.iter().any(|value| &**value == OTHER_LABEL) {
+                rests.push((self.last.remove(&whole), whole, kept, now));
+                continue;
+            }
             let total = totals
-                .entry(self.kept(series))
+                .entry(kept)
                 .or_insert_with_key(|kept| self.totals.remove(kept).unwrap_or_default());
             // Most have gained nothing, and are neither copied nor added.
             let latest = match self.last.remove(&whole) {
                 Some(before) if before == *now => before,
-                Some(before) => {
-                    merge(total, &since(&now, &before));
-                    now.into_owned()
-                }
-                None => {
-                    merge(total, &now);
+                before => {
+                    merge(total, &gained(&now, before.as_ref()));
                     now.into_owned()
                 }
             };
             last.insert(whole, latest);
+        }
+        // What is left of `self.last` has gone to one of these, where it is nothing new.
+        for (before, whole, kept, now) in rests {
+            let total = totals
+                .entry(kept)
+                .or_insert_with_key(|kept| self.totals.remove(kept).unwrap_or_default());
+            let mut moved = Histogram::default();
+            for (_, left) in self.last.iter().filter(|(left, _)| takes_in(&whole, left)) {
+                merge(&mut moved, left);
+            }
+            merge(total, &since(&gained(&now, before.as_ref()), &moved));
+            last.insert(whole, now.into_owned());
         }
         self.last = last;
         self.totals = totals;
@@ -149,18 +175,13 @@ impl State {
 
     fn make(&self, made: &'static Made, objectives: &Objectives, now: Instant) -> Family {
         let gained = |values, window| self.gained(values, time(objectives, window), now);
-        let mut family = Family {
-            name: made.metric.into(),
-            help: made.help.into(),
-            kind: made.kind(),
-            unit: made.unit(),
-            series: Vec::new(),
-        };
+        let mut family = family(self.digest, made);
         for (values, total) in &self.totals {
             let names = self.digest.labels.iter().map(|&name| Cow::Borrowed(name));
             let mut labels: Vec<_> = names.zip(values.iter().cloned()).collect();
             let value = match made.what {
                 What::Count => Value::Integer(count(total)),
+                What::Time => Value::Float(total.sum_seconds()),
                 What::Misses(objective) => {
                     let index = bucket(of(objectives, objective));
                     labels.push((OVER.into(), spelled(Histogram::upper_bound(index)).into()));
@@ -188,6 +209,7 @@ impl State {
                         None => continue,
                     }
                 }
+                What::LongerAgo(_) => unreachable!("{} is no gauge", self.digest.of),
             };
             family.series.push(Series { labels, value });
         }
@@ -225,6 +247,44 @@ impl State {
             self.before.push_back((now, self.totals.clone()));
         }
     }
+}
+
+/// What a series has gained since it was looked at.
+fn gained(now: &Histogram, before: Option<&Histogram>) -> Histogram {
+    before.map_or_else(|| now.clone(), |before| since(now, before))
+}
+
+/// Whether a series is where those go that have none of their own any more, and one of these labels
+/// would: of what they do not share it has `other`, or nothing.
+fn takes_in(rest: &Labels, left: &Labels) -> bool {
+    let mut pairs = rest.iter().zip(left);
+    pairs.all(|(rest, left)| rest == left || &**rest == OTHER_LABEL || rest.is_empty())
+}
+
+fn family(digest: &Digest, made: &Made) -> Family {
+    Family {
+        name: made.metric.into(),
+        help: made.help.into(),
+        kind: made.kind(),
+        unit: digest.unit_of(made),
+        series: Vec::new(),
+    }
+}
+
+/// Of times since 1970 those that are longer ago than what is made says.
+fn longer_ago(digest: &Digest, made: &Made, times: &Family) -> Family {
+    let mut family = family(digest, made);
+    let What::LongerAgo(age) = made.what else {
+        unreachable!("{} is a gauge", digest.of)
+    };
+    // A clock that was never set is in 1970: nothing is long ago.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let before = now.saturating_sub(age).as_secs_f64();
+    let old = |series: &&Series| matches!(series.value, Value::Float(time) if time < before);
+    family.series = times.series.iter().filter(old).cloned().collect();
+    family
 }
 
 fn time(objectives: &Objectives, window: Window) -> Duration {

@@ -208,6 +208,106 @@ fn rates_are_of_the_time_that_they_are_of() {
     assert_eq!(rate(10, 120), None);
 }
 
+/// A family of a signal with these series: values of its labels, value.
+fn of(name: &str, series: &[(&[&str], Value)]) -> Family {
+    let signal = crate::catalogue::find(name).unwrap();
+    let mut family = crate::signals::families::family(signal);
+    family.series = series
+        .iter()
+        .map(|(values, value)| Series {
+            labels: signal
+                .labels
+                .iter()
+                .zip(*values)
+                .map(|(&name, &value)| (name.into(), value.into()))
+                .collect(),
+            value: value.clone(),
+        })
+        .collect();
+    family
+}
+
+#[test]
+fn the_time_of_all_programs_does_not_shrink_when_one_is_detached() {
+    let mut digests = digests();
+    let mut time = |programs: &[(&[&str], Value)]| {
+        let made = digests.of(&[of("self.probe_run_time", programs)], Instant::now());
+        match values(&made, "kldtrace_all_probes_run_seconds")[..] {
+            [Value::Float(seconds)] => format!("{seconds:.6}"),
+            ref other => panic!("{other:?}"),
+        }
+    };
+    let a = |seconds| (&["a"][..], Value::Float(seconds));
+    let b = |seconds| (&["b"][..], Value::Float(seconds));
+    assert_eq!(time(&[a(1.5), b(0.25)]), "1.750000");
+    assert_eq!(time(&[a(2.0)]), "2.250000");
+    assert_eq!(time(&[a(2.0), b(0.125)]), "2.375000");
+}
+
+#[test]
+fn what_goes_to_other_was_counted_before() {
+    let mut digests = digests();
+    let mut sent = |series: &[(&[&str], u64)]| {
+        let series: Vec<_> = series
+            .iter()
+            .map(|&(labels, count)| (labels, Value::Integer(count)))
+            .collect();
+        let families = [of("tcp.retransmitted_segments", &series)];
+        let made = digests.of(&families, Instant::now());
+        let metric = "kldtrace_tcp_retransmitted_data_segments";
+        let family = made.iter().find(|family| family.name == metric).unwrap();
+        let of = |series: &Series| match series.value {
+            Value::Integer(count) => (series.labels[0].1.to_string(), count),
+            ref other => panic!("{other:?}"),
+        };
+        family.series.iter().map(of).collect::<BTreeMap<_, _>>()
+    };
+    let [a, b] = ["a", "b"].map(|unit| [unit, "eth0", "ipv4", "data"]);
+    let other = ["other", "", "", "data"];
+    let labels = crate::catalogue::find("tcp.retransmitted_segments").unwrap();
+    assert_eq!(labels.labels, ["unit", "interface", "family", "kind"]);
+    let is = |eth0, other: Option<u64>| {
+        let other = other.map(|count| (String::new(), count));
+        let eth0 = ("eth0".to_owned(), eth0);
+        other.into_iter().chain([eth0]).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(sent(&[(&a, 10), (&b, 5)]), is(15, None));
+    // The five of b, and two of the rest's own.
+    assert_eq!(sent(&[(&a, 11), (&other, 7)]), is(16, Some(2)));
+    assert_eq!(sent(&[(&a, 11), (&other, 8)]), is(16, Some(3)));
+}
+
+#[test]
+fn only_what_is_trouble_is_a_loss() {
+    let counts = [("tcp_series", 30), ("tcp_accept", 60), ("event", 0)];
+    let counts = counts.map(|(reason, count)| ([reason], Value::Integer(count)));
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(reason, count)| (&reason[..], count.clone()))
+        .collect();
+    let made = digests().of(&[of("self.losses", &counts)], Instant::now());
+    let family = &made[0];
+    assert_eq!(family.name, "kldtrace_losses_per_second");
+    assert_eq!(family.series.len(), 1, "{family:?}");
+    assert_eq!(&*family.series[0].labels[0].1, "tcp_series");
+}
+
+#[test]
+fn sessions_expire_three_minutes_after_their_handshake() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ago = |seconds| Value::Float(now.as_secs_f64() - f64::from(seconds));
+    let old = (&["wg0", "storage", "old"][..], ago(185));
+    let new = (&["wg0", "storage", "new"][..], ago(170));
+    let sessions = of("wireguard.last_handshake", &[new, old.clone()]);
+    let made = digests().of(&[sessions], Instant::now());
+    let expired = of("wireguard.last_handshake", &[old]).series;
+    assert_eq!(made[0].series, expired);
+    assert_eq!(
+        made[0].name,
+        "kldtrace_wireguard_expired_session_timestamp_seconds"
+    );
+}
+
 #[test]
 fn who_does_not_answer_loses_nothing() {
     let mut digests = digests();
