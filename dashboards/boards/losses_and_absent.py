@@ -60,7 +60,7 @@ BOARD = Board(
                   (top(gauge("kldtrace_map_fullness_ratio", by=("map",)), 10), "{{map}}"),
                   unit="percentunit", empty="No map is half full."),
             graph("Label sets folded into other", (gauge("kldtrace_series_folded", by=("subject",)),
-                                                   "{{subject}}")),
+                                                   "{{subject}}"), empty="All have room."),
             graph("Connections that the daemon ended",
                   (rate("kldtrace_connections_dropped_total", by=("listener", "reason")),
                    "{{listener}} {{reason}}"), unit="ops", empty=NONE),

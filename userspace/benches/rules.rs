@@ -186,9 +186,11 @@ fn silent(exported: &Exported) -> bool {
         "kldtrace_block_errors_recent",
         "kldtrace_losses_per_second",
         "kldtrace_map_fullness_ratio",
+        "kldtrace_series_folded",
         "kldtrace_signal_absent",
         "kldtrace_wireguard_expired_session_timestamp_seconds",
         "kldtrace_wireguard_peer_handshake_failures_2m",
+        "kldtrace_wireguard_refused_handshakes_per_second",
         "kldtrace_zfs_reports_recent",
         "kldtrace_zfs_vdev_checksum_errors_recent",
         "kldtrace_zfs_vdev_hung_requests_recent",
@@ -220,9 +222,7 @@ fn family(exported: &Exported, seconds: u64) -> Family {
             Value::Float(0.001)
         }
         _ => Value::Integer(match exported.signal.name {
-            "self.map_entries" | "self.series_folded" | "self.push_waiting" | "self.spool_size" => {
-                0
-            }
+            "self.map_entries" | "self.push_waiting" | "self.spool_size" => 0,
             // In the year 2096.
             "self.certificate_expiry" => 4_000_000_000,
             _ => 1,

@@ -351,6 +351,16 @@ pub const DIGESTS: &[Digest] = &[
         }],
     },
     Digest {
+        of: "wireguard.handshake_failures",
+        labels: &["interface", "plane", "reason"],
+        only: Only::IsNot("reason", &["no_answer", "gave_up"]),
+        makes: &[Made {
+            metric: "kldtrace_wireguard_refused_handshakes_per_second",
+            help: "Messages of handshakes that were refused, in each second of [objectives] look_back, of all peers.",
+            what: What::PerSecond(Window::Usual),
+        }],
+    },
+    Digest {
         of: "wireguard.last_handshake",
         labels: &["interface", "plane", "peer"],
         only: Only::All,

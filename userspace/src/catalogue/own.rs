@@ -226,7 +226,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         metric: "kldtrace_series_folded",
         kind: Kind::Gauge,
         unit: Unit::None,
-        help: "Label sets that have no room under the series limit and are counted as other.",
+        help: "Label sets that have no room under the series limit and are counted as other; nothing where all have room.",
         labels: &["subject"],
         hooks: &[],
         fields: &[],
@@ -235,7 +235,7 @@ pub(super) const SIGNALS: &[Signal] = &[
         source: "docs: limits",
         numbers: Numbers::Facts(|facts, emit| {
             for (subject, folded) in &facts.folded {
-                emit.integer(&[subject], *folded);
+                emit.unless_zero(&[subject], *folded);
             }
         }),
     },
