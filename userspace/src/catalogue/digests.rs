@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kldtrace_exporters::model::{Kind, Unit};
 
-use super::Signal;
+use super::{Cost, Signal};
 
 /// Families that are made of one signal: a histogram, a counter, or times since 1970. They come and
 /// go with it.
@@ -83,7 +83,7 @@ pub enum Objective {
 }
 
 /// How far back something looks, and at most a fifth further; to when somebody asked last, if that
-/// is longer ago; and no further than counting began.
+/// is longer ago; and no further than the daemon began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// `[objectives] look_back`.
@@ -414,6 +414,12 @@ impl Digest {
     /// Never: the tests look each of them up.
     pub fn signal(&self) -> &'static Signal {
         super::find(self.of).unwrap_or_else(|| unreachable!("no signal {}", self.of))
+    }
+
+    /// Whether the kernel counts it by itself, and did before there was a daemon.
+    pub fn was_counted_before(&self) -> bool {
+        let signal = self.signal();
+        signal.cost == Cost::Read && !signal.hooks.is_empty()
     }
 
     /// Whether a value of a label is of a series that counts.

@@ -85,6 +85,8 @@ struct State {
     last: HashMap<Labels, Histogram>,
     /// By the labels that are kept.
     totals: BTreeMap<Labels, Histogram>,
+    /// Whether it was read before.
+    begun: bool,
     /// The one window of all that is made; `None`: nothing looks back.
     window: Option<Window>,
     /// Totals of before, the oldest first.
@@ -98,6 +100,7 @@ impl State {
             digest,
             last: HashMap::new(),
             totals: BTreeMap::new(),
+            begun: !digest.was_counted_before(),
             window: windows.next(),
             before: VecDeque::from([(now, BTreeMap::new())]),
         }
@@ -144,6 +147,7 @@ impl State {
             // Most have gained nothing, and are neither copied nor added.
             let latest = match self.last.remove(&whole) {
                 Some(before) if before == *now => before,
+                None if !self.begun => now.into_owned(),
                 before => {
                     merge(total, &gained(&now, before.as_ref()));
                     now.into_owned()
@@ -163,6 +167,7 @@ impl State {
             merge(total, &since(&gained(&now, before.as_ref()), &moved));
             last.insert(whole, now.into_owned());
         }
+        self.begun = true;
         self.last = last;
         self.totals = totals;
     }

@@ -278,6 +278,30 @@ fn what_goes_to_other_was_counted_before() {
 }
 
 #[test]
+fn what_was_sent_before_the_daemon_began_is_not_of_the_last_minutes() {
+    let mut digests = digests();
+    let start = Instant::now();
+    let mut sent = |minute: u32, peers: &[(&str, u64)]| {
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|&(peer, bytes)| (["wg0", "storage", peer], Value::Integer(bytes)))
+            .collect();
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|(labels, bytes)| (&labels[..], bytes.clone()))
+            .collect();
+        let families = [of("wireguard.sent_bytes", &peers)];
+        let made = digests.of(&families, start + minute * MINUTE);
+        values(&made, "kldtrace_wireguard_sent_5m_bytes")
+    };
+    assert!(sent(0, &[("a", 1000)]).is_empty());
+    // The peer b is new.
+    let both = [Value::Integer(5), Value::Integer(7)];
+    assert_eq!(sent(1, &[("a", 1005), ("b", 7)]), both);
+    assert!(sent(9, &[("a", 1005), ("b", 7)]).is_empty());
+}
+
+#[test]
 fn only_what_is_trouble_is_a_loss() {
     let counts = [("tcp_series", 30), ("tcp_accept", 60), ("event", 0)];
     let counts = counts.map(|(reason, count)| ([reason], Value::Integer(count)));

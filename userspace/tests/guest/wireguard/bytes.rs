@@ -1,8 +1,12 @@
 //! Bytes, packets and last handshakes, as `wg` and the kernel say.
 
+use std::time::Duration;
+
+use kldtrace::{catalogue, kernel::loader::Options};
 use kldtrace_exporters::model::Value;
 
 use super::{
+    super::{digested::one, machine::module, shared::patient},
     net::{INSIDE, PORTS, Pair},
     probes::{Labels, Since as _, probes, snapshot},
 };
@@ -45,6 +49,68 @@ fn bytes_and_last_handshakes_are_those_of_wg() {
             assert_eq!(now.integer(PACKETS, labels), pair.statistic(side, name));
         }
     }
+}
+
+/// The wall clock is ahead for as long as this lives.
+struct Ahead(libc::time_t);
+
+impl Ahead {
+    fn by(seconds: libc::time_t) -> Self {
+        shift(seconds);
+        Self(seconds)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        shift(-self.0);
+    }
+}
+
+fn shift(seconds: libc::time_t) {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: system calls on a value of ours.
+    let set = unsafe {
+        libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now);
+        now.tv_sec += seconds;
+        libc::clock_settime(libc::CLOCK_REALTIME, &raw const now)
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn what_is_sent_without_a_session_is_told() {
+    const SENT_5M: &str = "kldtrace_wireguard_sent_5m_bytes";
+    const EXPIRED: &str = "kldtrace_wireguard_expired_session_timestamp_seconds";
+    if !module("wireguard") {
+        return;
+    }
+    let pair = Pair::new("ex");
+    pair.reach(0);
+    let device = pair.device(0);
+    let ours: Labels<'_> = &[("interface", &device), ("peer", pair.peer_of(0))];
+    let wanted = ["wireguard.sent_bytes", "wireguard.last_handshake"];
+    let wanted = wanted.map(|name| catalogue::find(name).unwrap());
+    let mut reader = patient(&wanted, &Options::default());
+    let mut exported = || reader.exported(Duration::MAX).unwrap();
+    // It was sent before anybody looked.
+    exported();
+    let before = pair.dump(0)[2];
+    assert!(before > 0 && pair.ping(0, 5));
+    let families = exported();
+    let sent = pair.dump(0)[2] - before;
+    assert_eq!(one(&families, SENT_5M, ours), Value::Integer(sent));
+    let expired = families.iter().find(|family| family.name == EXPIRED);
+    assert_eq!(expired.unwrap().series, []);
+    let families = {
+        // A session lives for three minutes.
+        let _ahead = Ahead::by(185);
+        exported()
+    };
+    assert_eq!(one(&families, EXPIRED, ours), one(&families, LAST, ours));
 }
 
 #[test]
