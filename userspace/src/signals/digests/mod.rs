@@ -147,9 +147,8 @@ impl State {
             // Most have gained nothing, and are neither copied nor added.
             let latest = match self.last.remove(&whole) {
                 Some(before) if before == *now => before,
-                None if !self.begun => now.into_owned(),
                 before => {
-                    merge(total, &gained(&now, before.as_ref()));
+                    merge(total, &self.gain(&now, before.as_ref()));
                     now.into_owned()
                 }
             };
@@ -164,12 +163,21 @@ impl State {
             for (_, left) in self.last.iter().filter(|(left, _)| takes_in(&whole, left)) {
                 merge(&mut moved, left);
             }
-            merge(total, &since(&gained(&now, before.as_ref()), &moved));
+            merge(total, &since(&self.gain(&now, before.as_ref()), &moved));
             last.insert(whole, now.into_owned());
         }
         self.begun = true;
         self.last = last;
         self.totals = totals;
+    }
+
+    /// What a series has gained since it was looked at.
+    fn gain(&self, now: &Histogram, before: Option<&Histogram>) -> Histogram {
+        match before {
+            Some(before) => since(now, before),
+            None if self.begun => now.clone(),
+            None => Histogram::default(),
+        }
     }
 
     fn kept(&self, series: &Series) -> Labels {
@@ -252,11 +260,6 @@ impl State {
             self.before.push_back((now, self.totals.clone()));
         }
     }
-}
-
-/// What a series has gained since it was looked at.
-fn gained(now: &Histogram, before: Option<&Histogram>) -> Histogram {
-    before.map_or_else(|| now.clone(), |before| since(now, before))
 }
 
 /// Whether a series is where those go that have none of their own any more, and one of these labels
