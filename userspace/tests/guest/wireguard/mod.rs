@@ -12,3 +12,4 @@ mod probes;
 mod refused;
 mod removal;
 mod roundtrip;
+mod wire;

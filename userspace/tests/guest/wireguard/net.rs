@@ -230,18 +230,27 @@ impl Pair {
         text.trim().parse().unwrap()
     }
 
-    /// A UDP socket in a namespace.
-    pub fn socket(&self, side: Side, port: u16) -> UdpSocket {
+    /// Does something in a namespace.
+    pub fn within<T: Send + 'static>(
+        &self,
+        side: Side,
+        act: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         let path = format!("/run/netns/{}", self.namespace(side));
-        let address: SocketAddr = format!("{}:{port}", UNDER[side]).parse().unwrap();
-        let made = thread::spawn(move || {
+        let acted = thread::spawn(move || {
             let file = File::open(path).unwrap();
             // SAFETY: an open descriptor; it moves this thread alone.
             let status = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
             assert_eq!(status, 0);
-            UdpSocket::bind(address).unwrap()
+            act()
         });
-        let socket = made.join().unwrap();
+        acted.join().unwrap()
+    }
+
+    /// A UDP socket in a namespace.
+    pub fn socket(&self, side: Side, port: u16) -> UdpSocket {
+        let address: SocketAddr = format!("{}:{port}", UNDER[side]).parse().unwrap();
+        let socket = self.within(side, move || UdpSocket::bind(address).unwrap());
         socket
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
