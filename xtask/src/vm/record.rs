@@ -26,14 +26,23 @@ pub fn write(cell: &Cell, left_out: &[String], tests: &Tests) -> Result<()> {
     let path = sh::repository()
         .join(FOLDER)
         .join(format!("{}.md", cell.kernel));
-    fs::write(&path, page(&guest, today.trim(), left_out, tests))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let Some(page) = page(&guest, today.trim(), left_out, tests) else {
+        println!("not written: {guest} has shown no signal");
+        return Ok(());
+    };
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     println!("written: {}", path.display());
     Ok(())
 }
 
-/// The page, to be included below a heading.
-fn page(guest: &str, date: &str, left_out: &[String], tests: &Tests) -> String {
+/// The page, to be included below a heading; `None`: no test has shown
+/// anything, as of a guest that was ended before its tests were, whose page
+/// would take the place of one that says more.
+fn page(guest: &str, date: &str, left_out: &[String], tests: &Tests) -> Option<String> {
+    let shown = tests.shown();
+    if shown.is_empty() {
+        return None;
+    }
     let mut page = format!(
         "<!-- Written by `cargo xtask vm --record`. -->\n\n## {guest}\n\n\
          {date}: {} passed, {} failed, {} skipped.\n\n",
@@ -51,11 +60,11 @@ fn page(guest: &str, date: &str, left_out: &[String], tests: &Tests) -> String {
         let _ = writeln!(page, "- skipped: `{}`: {}", skip.test, skip.reason);
     }
     page.push_str("\n| signal | tests that showed it |\n|---|---|\n");
-    for (signal, tests) in tests.shown() {
+    for (signal, tests) in shown {
         let tests: Vec<_> = tests.into_iter().map(|test| format!("`{test}`")).collect();
         let _ = writeln!(page, "| `{signal}` | {} |", tests.join(", "));
     }
-    page
+    Some(page)
 }
 
 #[cfg(test)]
@@ -76,11 +85,21 @@ mod tests {
                 "2026-11-29",
                 &["d::".to_owned()],
                 &tests
-            ),
+            )
+            .unwrap(),
             "<!-- Written by `cargo xtask vm --record`. -->\n\n## Kernel 1, OpenZFS 2\n\n\
              2026-11-29: 1 passed, 1 failed, 1 skipped.\n\n\
              - left out: `d::`\n- failed: `c`\n- skipped: `b`: no tcx\n\n\
              | signal | tests that showed it |\n|---|---|\n| `zfs.x` | `a` |\n"
         );
+    }
+
+    #[test]
+    fn a_guest_that_was_ended_has_no_page() {
+        let mut tests = Tests::default();
+        let said = "running 3 tests\ntest a ... ok\n";
+        said.lines().for_each(|line| tests.line(line));
+        tests.end(false, "the guest ended early");
+        assert_eq!(page("Kernel 1", "2026-11-29", &[], &tests), None);
     }
 }
