@@ -31,32 +31,34 @@ pub fn plane_egress(ctx: TcContext) -> i32 {
     };
     seen.facts = seen.facts.turned();
     let plane = plane();
-    let flow = look_up(image, first, plane, seen);
-    if flow != KNOWN {
+    look_up(image, first, plane, seen);
+    if seen.flow != KNOWN {
         ask(image, first, plane, seen);
-        store(image, first, plane, seen, flow == OTHERS);
+        store(image, first, plane, seen);
     }
     NEXT
 }
 
+// In a map's memory, as what is found ([`crate::maps`]).
+
 /// Nothing is to be done.
-const KNOWN: u64 = 0;
+const KNOWN: u32 = 0;
 /// The flow is new.
-const NEW: u64 = 1;
+const NEW: u32 = 1;
 /// The flow was another policy's.
-const OTHERS: u64 = 2;
+const OTHERS: u32 = 2;
 
 // Each step is out of line: the kernel gives a program and all that it calls
 // 512 bytes of stack together.
 
 #[inline(never)]
-fn look_up(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) -> u64 {
+fn look_up(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
     let Seen { facts, found, .. } = seen;
-    match unknown(&mut Maps::new(image, first, found), plane, facts) {
+    seen.flow = match unknown(&mut Maps::new(image, first, found), plane, facts) {
         None => KNOWN,
         Some(false) => NEW,
         Some(true) => OTHERS,
-    }
+    };
 }
 
 #[inline(never)]
@@ -69,14 +71,15 @@ fn ask(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen)
 }
 
 #[inline(never)]
-fn store(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen, others: bool) {
+fn store(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
     let Seen {
         facts,
         found,
         outcome,
+        flow,
         ..
     } = seen;
     let mut maps = Maps::new(image, first, found);
     // Of packets that need no flow there is nothing to keep.
-    let _ = keep(&mut maps, plane, facts, others, *outcome);
+    let _ = keep(&mut maps, plane, facts, *flow == OTHERS, *outcome);
 }

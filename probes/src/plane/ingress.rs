@@ -8,7 +8,7 @@ use kldtrace_abi::plane::{
 use crate::{
     frame::Frame,
     interface::{Seen, plane, see},
-    maps::{Chunk, Image, Maps, PLANE_COUNTS, PLANE_POLICY},
+    maps::{Chunk, Image, Maps, PLANE_COUNTS, PLANE_POLICY, value},
     tell::{is_due, tell, tells_all},
 };
 
@@ -108,7 +108,7 @@ fn keep_out(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut 
 
 #[inline(always)]
 fn count(plane: u8, facts: &Facts, outcome: &Outcome) {
-    if let Some(count) = PLANE_COUNTS.get_ptr_mut(counter(plane, outcome)) {
+    if let Some(count) = value(&PLANE_COUNTS, counter(plane, outcome)) {
         // SAFETY: this CPU's own.
         let count = unsafe { &mut *count };
         count.packets += 1;

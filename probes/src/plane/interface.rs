@@ -30,8 +30,8 @@ pub struct Seen {
     pub facts: Facts,
     /// What becomes of it.
     pub outcome: Outcome,
-    /// 0.
-    unused: u32,
+    /// What a packet that leaves found of its flow.
+    pub flow: u32,
     /// Where something that was found is put.
     pub found: u64,
     /// What was told in this second.

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
     btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf},
-    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_map_lookup_elem},
     macros::btf_map,
 };
 use kldtrace_abi::{
@@ -12,9 +12,9 @@ use kldtrace_abi::{
         Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
         count::{Count, Told},
         flow::STAMPS,
-        image::{CHUNK, Domain, Header},
+        image::{CHUNK, Header},
         memo::{MEMOS, Memo},
-        table::{self, Classes},
+        table::{self, Query},
     },
 };
 
@@ -68,6 +68,38 @@ pub static PLANE_COUNTS: PerCpuArray<Count, 1> = PerCpuArray::new();
 #[btf_map]
 pub static PLANE_TOLD: RingBuf<Told, 262_144> = RingBuf::new();
 
+/// A map by numbers.
+pub trait Numbered {
+    /// Its values.
+    type Value;
+}
+
+impl<T, const ENTRIES: usize, const FLAGS: usize> Numbered for Array<T, ENTRIES, FLAGS> {
+    type Value = T;
+}
+
+impl<T, const ENTRIES: usize, const FLAGS: usize> Numbered for PerCpuArray<T, ENTRIES, FLAGS> {
+    type Value = T;
+}
+
+/// The value of a number, as `get_ptr_mut`, but for how the number lies on the
+/// stack: in all of a word of 8 bytes, of which the kernel reads the lower half.
+/// Of a word that was written in part the verifier believes that the rest is
+/// still needed, and looks at all that follows once more for each way that has
+/// not written it.
+#[inline(always)]
+pub fn value<M: Numbered>(map: &M, number: u32) -> Option<*mut M::Value> {
+    let number = u64::from(number);
+    // SAFETY: map and key are what the helper takes; both live until it returns.
+    let value = unsafe {
+        bpf_map_lookup_elem(
+            core::ptr::from_ref(map).cast_mut().cast(),
+            core::ptr::from_ref(&number).cast(),
+        )
+    };
+    (!value.is_null()).then_some(value.cast())
+}
+
 /// The policy as a packet sees it.
 #[derive(Clone, Copy)]
 struct Policy {
@@ -101,7 +133,9 @@ impl Cells for Policy {
         if number < CHUNK as u32 {
             return Some(&self.first[place]);
         }
-        Some(&self.image.get(number / CHUNK as u32)?[place])
+        let chunk = value(self.image, number / CHUNK as u32)?;
+        // SAFETY: a value of the map, which lives as long as the image.
+        Some(unsafe { &(*chunk)[place] })
     }
 }
 
@@ -128,7 +162,7 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn stamp(&mut self, place: u32) -> Option<&mut u16> {
         let each = STAMPS_EACH as u32;
-        let stamps = PLANE_STAMPS.get_ptr_mut(place / each)?;
+        let stamps = value(&PLANE_STAMPS, place / each)?;
         // SAFETY: memory of the map, which all CPUs write in words.
         let stamps = unsafe { &mut *stamps };
         Some(&mut stamps[(place % each) as usize])
@@ -165,7 +199,7 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn memo(&mut self, place: u32) -> Option<&mut Memo> {
         let each = MEMOS_EACH as u32;
-        let memos = PLANE_MEMO.get_ptr_mut(place / each)?;
+        let memos = value(&PLANE_MEMO, place / each)?;
         // SAFETY: this CPU's own, and one program at a time has it: those of
         // packets that arrive, alone.
         let memos = unsafe { &mut *memos };
@@ -200,14 +234,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn first(&mut self, _: &Header, domain: &Domain, classes: &Classes) -> Option<u32> {
-        first(
-            self.policy.image,
-            self.policy.first,
-            domain,
-            classes,
-            self.found,
-        );
+    fn first(&mut self, _: &Header, query: &Query) -> Option<u32> {
+        first(self.policy.image, self.policy.first, query, self.found);
         (*self.found != NONE).then_some(*self.found as u32)
     }
 }
@@ -232,15 +260,9 @@ fn leaf(
 }
 
 #[inline(never)]
-fn first(
-    image: &'static Image,
-    first: &'static Chunk,
-    domain: &Domain,
-    classes: &Classes,
-    found: &mut u64,
-) {
+fn first(image: &'static Image, first: &'static Chunk, query: &Query, found: &mut u64) {
     let policy = Policy { image, first };
-    let rule = table::first(&policy, first[0].at(0), domain, classes);
+    let rule = table::first(&policy, first[0].at(0), query);
     *found = rule.map_or(NONE, u64::from);
 }
 

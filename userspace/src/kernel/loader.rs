@@ -337,7 +337,7 @@ fn load_object(
 /// The level of the probes' diagnostics, as aya-log counts: warnings.
 const DIAGNOSTICS: u8 = 2;
 /// A ring buffer that nobody writes to: one page.
-const UNUSED_RING: u32 = 4096;
+pub(crate) const UNUSED_RING: u32 = 4096;
 
 fn explain_load(error: aya::EbpfError) -> anyhow::Error {
     let denied = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())

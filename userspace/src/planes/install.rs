@@ -19,7 +19,10 @@ use kldtrace_abi::plane::{
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::pins::Shared;
-use crate::{kernel::object::PLANE, signals::maps::Plain};
+use crate::{
+    kernel::{loader::UNUSED_RING, object::PLANE},
+    signals::maps::Plain,
+};
 
 /// include/uapi/linux/bpf.h: `BPF_F_MMAPABLE` and `BPF_F_INNER_MAP`, as the
 /// template in the programs has them.
@@ -111,6 +114,10 @@ impl Programs {
         for (name, value) in &numbers {
             loader.override_global(name, value, true);
         }
+        // Nobody reads diagnostics of programs that outlive who loaded them:
+        // losses are counted, and the verifier removes the telling.
+        loader.override_global("AYA_LOG_LEVEL", &0_u8, false);
+        loader.map_max_entries("AYA_LOGS", UNUSED_RING);
         loader.map_max_entries("PLANE_COUNTS", counters(rules));
         let mut ebpf = loader.load(PLANE.elf).context("the planes' programs")?;
         let mut take = |name: &str| {

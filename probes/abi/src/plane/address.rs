@@ -48,16 +48,16 @@ impl Address {
         self.0 == 0 && self.1 >> 32 == 0xffff
     }
 
-    /// The first bits as a number; at least 1 and at most 63 of them.
+    /// The first bits as a number; at most 63 of them.
     #[inline(always)]
     const fn first(self, bits: u32) -> u64 {
-        self.0 >> (64 - bits)
+        self.0 >> 1 >> (63 - bits)
     }
 
-    /// Without the first bits, at least 1 and at most 63.
+    /// Without the first bits, of which there are at most 63.
     #[inline(always)]
     const fn behind(self, bits: u32) -> Self {
-        Self(self.0 << bits | self.1 >> (64 - bits), self.1 << bits)
+        Self(self.0 << bits | self.1 >> 1 >> (63 - bits), self.1 << bits)
     }
 }
 
@@ -131,13 +131,13 @@ pub fn find<K: Cells>(tables: &K, header: &Header, root: u32, address: Address) 
     let mut rest = address.behind(ROOT_BITS);
     for _ in 0..STEPS {
         let node: Node = item(tables, header.nodes, number)?;
+        // Most nodes jump over no bits, which are what they must be. They are
+        // not let off, as the verifier would look at all that follows twice.
         let bits = (node.jump & 63) as u32;
-        if bits != 0 {
-            if rest.first(bits) != node.jump >> 6 {
-                return item(tables, header.leaves, node.leaves).map(Leaf);
-            }
-            rest = rest.behind(bits);
+        if rest.first(bits) != node.jump >> 6 {
+            return item(tables, header.leaves, node.leaves).map(Leaf);
         }
+        rest = rest.behind(bits);
         let slot = rest.first(STEP);
         // For slot 63 the shift leaves nothing, and all bits count.
         let up_to = (2_u64 << slot).wrapping_sub(1);

@@ -20,6 +20,15 @@ pub enum Family {
     V6 = 6,
 }
 
+impl Family {
+    /// 1 for IPv6, else 0: by the bit that no other has, not by a branch, as the
+    /// verifier would look at all that follows for each way of it.
+    #[inline(always)]
+    pub const fn is_v6(self) -> u32 {
+        self as u32 >> 1 & 1
+    }
+}
+
 /// Which part of a datagram a packet is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]

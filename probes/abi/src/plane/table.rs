@@ -78,6 +78,30 @@ impl Classes {
     }
 }
 
+/// What a packet asks the table for: its classes, and what is known of its
+/// domain ([`Domain`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Query {
+    /// Its classes.
+    pub classes: Classes,
+    /// Forms of keys that the domain's rules have.
+    pub forms: u32,
+    /// The rule for what no other matches.
+    pub default: u32,
+}
+
+impl Query {
+    /// Of a packet in a domain.
+    #[inline(always)]
+    pub const fn new(domain: &Domain, classes: Classes) -> Self {
+        Self {
+            classes,
+            forms: domain.forms,
+            default: domain.default,
+        }
+    }
+}
+
 /// The two buckets of a key.
 #[inline(always)]
 pub fn buckets(key: u64, seed: u64, buckets: u32) -> (u32, u32) {
@@ -91,17 +115,12 @@ pub fn buckets(key: u64, seed: u64, buckets: u32) -> (u32, u32) {
 
 /// The first rule that matches, or the domain's default.
 #[inline(always)]
-pub fn first<K: Cells>(
-    tables: &K,
-    header: &Header,
-    domain: &Domain,
-    classes: &Classes,
-) -> Option<u32> {
-    let forms = domain.forms & classes.forms();
-    let mut first = domain.default;
+pub fn first<K: Cells>(tables: &K, header: &Header, query: &Query) -> Option<u32> {
+    let forms = query.forms & query.classes.forms();
+    let mut first = query.default;
     for form in 0..FORMS {
         if forms >> form & 1 != 0 {
-            let rule = look_up(tables, header, classes.key(form))?;
+            let rule = look_up(tables, header, query.classes.key(form), query.default)?;
             if rule < first {
                 first = rule;
             }
@@ -110,25 +129,26 @@ pub fn first<K: Cells>(
     Some(first)
 }
 
-/// The rule of a key; `u32::MAX`: none.
+/// The rule of a key, or `none`. That is no constant: what is compared with one
+/// the verifier keeps apart, and looks at all that follows for each.
 #[inline(always)]
-fn look_up<K: Cells>(tables: &K, header: &Header, key: u64) -> Option<u32> {
+fn look_up<K: Cells>(tables: &K, header: &Header, key: u64, none: u32) -> Option<u32> {
     let (bucket, other) = buckets(key, header.seed, header.buckets);
     let slots: &Slots = tables.cell(header.table.wrapping_add(bucket))?.at(0);
-    let rule = within(slots, key);
-    if rule != u32::MAX || slots.more == 0 {
+    let rule = within(slots, key, none);
+    if rule != none || slots.more == 0 {
         return Some(rule);
     }
     let slots: &Slots = tables.cell(header.table.wrapping_add(other))?.at(0);
-    Some(within(slots, key))
+    Some(within(slots, key, none))
 }
 
 #[inline(always)]
-fn within(slots: &Slots, key: u64) -> u32 {
+fn within(slots: &Slots, key: u64, none: u32) -> u32 {
     for slot in 0..SLOTS {
         if slots.keys[slot] == key {
             return slots.rules[slot];
         }
     }
-    u32::MAX
+    none
 }

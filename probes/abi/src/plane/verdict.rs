@@ -11,7 +11,7 @@ use super::{
     memo::{self, Memo},
     rate::{Bucket, BucketKey},
     service::{self, Always},
-    table::{self, Classes},
+    table::{self, Classes, Query},
     transport::UDP,
 };
 
@@ -50,8 +50,8 @@ pub trait Tables: Cells {
     }
     /// Finds the first rule that matches; out of line as well.
     #[inline(always)]
-    fn first(&mut self, header: &Header, domain: &Domain, classes: &Classes) -> Option<u32> {
-        table::first(self, header, domain, classes)
+    fn first(&mut self, header: &Header, query: &Query) -> Option<u32> {
+        table::first(self, header, query)
     }
 }
 
@@ -459,7 +459,7 @@ fn ruled<K: Tables, const LIMIT: bool>(
 ) -> Option<Outcome> {
     let header: &Header = &image::item(tables, 0, 0)?;
     let service = service::find(tables, header, facts)?;
-    let family = u32::from(matches!(facts.family, Family::V6));
+    let family = facts.family.is_v6();
     let destination = tables.leaf(header, 2 + family, &facts.destination)?;
     let own = destination.plane() == 0 || destination.plane() == number;
     let always = service.always() & plane.always;
@@ -477,7 +477,10 @@ fn ruled<K: Tables, const LIMIT: bool>(
             return Some(Outcome::drop(Reason::Blocked).by(rule).counted(counter));
         }
     }
-    let domain = domain_of(plane, number, source.plane(), destination.plane());
+    // From the image, not from `plane`: a place that is not constant would have
+    // the kernel copy all of that to its stack.
+    let there: &Plane = tables.cell(u32::from(number & 15))?.at(0);
+    let domain = domain_of(there, number, source.plane(), destination.plane());
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
     }
@@ -495,7 +498,7 @@ fn ruled<K: Tables, const LIMIT: bool>(
             return Some(Outcome::drop(Reason::Rate).limited(limited));
         }
     }
-    let rules: Domain = *tables
+    let rules: &Domain = tables
         .cell(header.domains.wrapping_add(u32::from(domain)))?
         .at(0);
     let classes = Classes {
@@ -505,7 +508,8 @@ fn ruled<K: Tables, const LIMIT: bool>(
         service: service.class(),
         protocol: service.protocol(),
     };
-    let first = tables.first(header, &rules, &classes)?;
+    let query = Query::new(rules, classes);
+    let first = tables.first(header, &query)?;
     let rule: Rule = image::item(tables, header.rules, first)?;
     let counts = rule.initiations == 0 || matches!(facts.message, Message::Initiation);
     if counts && rule.rate.limits() {
