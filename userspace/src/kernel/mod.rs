@@ -1,6 +1,7 @@
 //! What this kernel offers: fields, hooks, programs, costs.
 
 mod attach;
+pub mod batch;
 pub mod btf;
 mod cast;
 pub mod cgroup2;

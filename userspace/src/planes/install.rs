@@ -11,8 +11,8 @@ use aya::{
     },
 };
 use kldtrace_abi::plane::{
-    Cell, Flow, FlowKey, Link, ShortKey,
-    count::{Count, counters},
+    Action, Cell, Flow, FlowKey, Link, Outcome, Reason, ShortKey,
+    count::{Count, counter, counters, rule_counters},
     flow::stamp_of,
     image::CHUNK,
 };
@@ -20,7 +20,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::pins::Shared;
 use crate::{
-    kernel::{loader::UNUSED_RING, object::PLANE},
+    kernel::{batch::walk, loader::UNUSED_RING, object::PLANE},
     signals::maps::Plain,
 };
 
@@ -194,16 +194,67 @@ impl Counts {
         Ok(())
     }
 
+    /// All of them, over all CPUs, at once.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn all(&self) -> anyhow::Result<Counted> {
+        let map = self.0.map();
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let entries = map.info()?.max_entries();
+        let mut all = Vec::with_capacity(entries as usize);
+        walk(map, size_of::<u32>(), cpus, entries, |each| {
+            all.push(sum(each));
+        })?;
+        Ok(Counted(all))
+    }
+
     /// One counter ([`kldtrace_abi::plane::count::counter`]), over all CPUs.
     ///
     /// # Errors
     /// When there is no such counter.
     pub fn read(&self, number: u32) -> Result<Count, MapError> {
-        let mut sum = Count::default();
-        for Plain(count) in &*self.0.get(&number, 0)? {
-            sum.packets += count.packets;
-            sum.bytes += count.bytes;
-        }
-        Ok(sum)
+        Ok(sum(&self.0.get(&number, 0)?))
+    }
+}
+
+fn sum(each: &[Plain<Count>]) -> Count {
+    let mut sum = Count::default();
+    for Plain(count) in each {
+        sum.packets += count.packets;
+        sum.bytes += count.bytes;
+    }
+    sum
+}
+
+/// All counters as they were a moment ago.
+pub struct Counted(Vec<Count>);
+
+impl Counted {
+    /// What a plane has counted itself; what its rules have is theirs.
+    ///
+    /// # Errors
+    /// When there is no such counter.
+    pub fn plane(&self, number: u8, reason: Reason, action: Action) -> anyhow::Result<Count> {
+        let outcome = Outcome {
+            action,
+            reason,
+            ..Outcome::default()
+        };
+        let at = counter(number, &outcome) as usize;
+        let count = self.0.get(at).copied();
+        count.with_context(|| format!("no counter of plane {number}"))
+    }
+
+    /// What a rule has counted by its place: passed, dropped, would be dropped,
+    /// over its rate.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    pub fn rule(&self, place: u32) -> anyhow::Result<[Count; 4]> {
+        let range = rule_counters(place);
+        let counts = self.0.get(range.start as usize..range.end as usize);
+        let counts = counts.and_then(|counts| counts.try_into().ok());
+        counts.with_context(|| format!("no counters of rule {place}"))
     }
 }

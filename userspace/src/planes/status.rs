@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use kldtrace_abi::plane::{
-    Action, Outcome, Reason,
-    count::{Count, counter},
-};
+use kldtrace_abi::plane::{Action, Reason, count::Count};
 use serde::Serialize;
 
 use super::{
     attach::{self, Place},
-    install::Counts,
+    install::Counted,
     interfaces::{self, Interface, Mode},
     link::Direction,
     numbers::RuleName,
@@ -177,14 +174,14 @@ pub fn report(roots: &Roots) -> anyhow::Result<Report> {
         Some(set) => set.programs()?,
         None => HashMap::new(),
     };
-    let mut counts = None;
+    let mut counted = None;
     match &epoch {
         Some(epoch) if epoch.hash != object_hash() => report.problems.push(
             "the programs are another version's: `kldtrace planes restore` takes them over"
                 .to_owned(),
         ),
         Some(_) => {
-            counts = pins.counts()?;
+            counted = pins.counts()?.map(|counts| counts.all()).transpose()?;
             let losses = pins.losses()?.into_iter().filter(|(_, lost)| *lost > 0);
             report.losses = losses.map(|(loss, lost)| (loss.as_str(), lost)).collect();
         }
@@ -194,8 +191,8 @@ pub fn report(roots: &Roots) -> anyhow::Result<Report> {
     let attached = attached(&pins, &programs, &interfaces, &mut report.problems)?;
     for plane in &saved.policy.planes {
         let mut found = of_plane(plane, &saved, &interfaces, &attached);
-        if let Some(counts) = &counts {
-            count(&mut found, plane.number, &saved, counts)?;
+        if let Some(counted) = &counted {
+            count(&mut found, plane.number, &saved, counted)?;
         }
         for interface in &found.interfaces {
             if !opened && (interface.xdp.is_none() || !interface.tcx) {
@@ -273,19 +270,10 @@ fn of_plane(
     }
 }
 
-fn count(plane: &mut Plane, number: u8, saved: &Saved, counts: &Counts) -> anyhow::Result<()> {
-    let read = |reason, action, place| {
-        let outcome = Outcome {
-            action,
-            reason,
-            counter: place,
-            ..Outcome::default()
-        };
-        counts.read(counter(number, &outcome)).map(Packets::from)
-    };
+fn count(plane: &mut Plane, number: u8, saved: &Saved, counted: &Counted) -> anyhow::Result<()> {
     for reason in Reason::ALL {
         for (action, verdict) in ACTIONS {
-            let Packets { packets, bytes } = read(reason, action, 0)?;
+            let Count { packets, bytes } = counted.plane(number, reason, action)?;
             if packets > 0 {
                 plane.verdicts.push(Verdict {
                     reason: reason.as_str(),
@@ -300,12 +288,13 @@ fn count(plane: &mut Plane, number: u8, saved: &Saved, counts: &Counts) -> anyho
         if rule.on != plane.name {
             continue;
         }
+        let [passed, dropped, would_drop, over_rate] = counted.rule(place)?.map(Packets::from);
         plane.rules.push(Rule {
             rule: rule.clone(),
-            passed: read(Reason::Rule, Action::Pass, place)?,
-            dropped: read(Reason::Rule, Action::Drop, place)?,
-            would_drop: read(Reason::Rule, Action::WouldDrop, place)?,
-            over_rate: read(Reason::Rate, Action::Drop, place)?,
+            passed,
+            dropped,
+            would_drop,
+            over_rate,
         });
     }
     Ok(())

@@ -13,13 +13,14 @@ use fastrand::Rng;
 use kldtrace::planes::{
     compile,
     host::Host,
-    install::{Programs, write},
+    install::{Counts, Programs, write},
+    status::ACTIONS,
 };
 use kldtrace_abi::{
     loss::Loss,
     plane::{
         Action, Link, Outcome, Reason,
-        count::{Count, Told, counter, counters},
+        count::{Count, Told, counter, counters, rule_counters},
         parse,
     },
 };
@@ -166,7 +167,32 @@ fn random_packets_get_the_same_verdict_in_the_kernel_and_here() {
             let expected = counted.get(&number).copied().unwrap_or_default();
             assert_eq!(counts.read(number).unwrap(), expected, "counter {number}");
         }
+        all_at_once(&counts, &counted);
     }
+}
+
+/// All counters read at once are what was counted, by planes and by rules.
+fn all_at_once(counts: &Counts, counted: &HashMap<u32, Count>) {
+    let expected = |number: u32| counted.get(&number).copied().unwrap_or_default();
+    let all = counts.all().unwrap();
+    for plane in 0..16 {
+        for reason in Reason::ALL {
+            for (action, _) in ACTIONS {
+                let outcome = Outcome {
+                    action,
+                    reason,
+                    ..Outcome::default()
+                };
+                let count = all.plane(plane, reason, action).unwrap();
+                assert_eq!(count, expected(counter(plane, &outcome)));
+            }
+        }
+    }
+    for place in 0..=1000 {
+        let expected: Vec<_> = rule_counters(place).map(expected).collect();
+        assert_eq!(all.rule(place).unwrap().to_vec(), expected, "rule {place}");
+    }
+    assert!(all.rule(1001).is_err());
 }
 
 /// A flood of drops is told of so often, and the rest are counted as lost.

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use kldtrace_abi::plane::{
-    Action, Outcome, Reason,
-    count::{Count, counter, rule_counters},
-};
+use kldtrace_abi::plane::{Action, Reason, count::Count};
 
 use super::named::Named;
 use crate::{planes::install::Counts, signals::table::OTHER_LABEL};
@@ -116,7 +113,7 @@ pub struct FlowsRead {
 
 /// What can become of a packet for a reason, of those that a plane counts
 /// itself and those that its rules count.
-const CAN_BE: [(Verdict, Reason); 23] = [
+const CAN_BE: [(Verdict, Reason); 25] = [
     (Verdict::Pass, Reason::Default),
     (Verdict::Pass, Reason::Rule),
     (Verdict::Pass, Reason::Floor),
@@ -131,6 +128,7 @@ const CAN_BE: [(Verdict, Reason); 23] = [
     (Verdict::Drop, Reason::Blocked),
     (Verdict::Drop, Reason::Cross),
     (Verdict::Drop, Reason::Rate),
+    (Verdict::Drop, Reason::WireGuard),
     (Verdict::WouldDrop, Reason::Default),
     (Verdict::WouldDrop, Reason::Rule),
     (Verdict::WouldDrop, Reason::Malformed),
@@ -139,6 +137,7 @@ const CAN_BE: [(Verdict, Reason); 23] = [
     (Verdict::WouldDrop, Reason::Blocked),
     (Verdict::WouldDrop, Reason::Cross),
     (Verdict::WouldDrop, Reason::Rate),
+    (Verdict::WouldDrop, Reason::WireGuard),
     (Verdict::Limited, Reason::Rate),
 ];
 
@@ -162,16 +161,11 @@ impl PlanesRead {
                     .collect(),
             })
             .collect();
+        let counted = counts.all()?;
         for (plane, read) in named.policy.planes.iter().zip(&mut planes) {
             for reason in Reason::ALL {
                 for action in [Action::Pass, Action::Drop, Action::WouldDrop] {
-                    let outcome = Outcome {
-                        action,
-                        reason,
-                        counter: 0,
-                        ..Outcome::default()
-                    };
-                    let count = counts.read(counter(plane.number, &outcome))?;
+                    let count = counted.plane(plane.number, reason, action)?;
                     read.add(Verdict::of(action), reason, count);
                 }
             }
@@ -182,13 +176,8 @@ impl PlanesRead {
             ..Self::default()
         };
         for (at, rule) in named.rules() {
-            let mut packets = [0; 4];
-            for (verdict, (number, sum)) in Verdict::ALL
-                .into_iter()
-                .zip(rule_counters(at).zip(&mut packets))
-            {
-                let count = counts.read(number)?;
-                *sum = count.packets;
+            let counts = counted.rule(at)?;
+            for (verdict, count) in Verdict::ALL.into_iter().zip(counts) {
                 let reason = match verdict {
                     Verdict::Limited => Reason::Rate,
                     _ => reason_of(&rule.kind),
@@ -197,6 +186,7 @@ impl PlanesRead {
                     plane.add(verdict, reason, count);
                 }
             }
+            let packets = counts.map(|count| count.packets);
             if packets != [0; 4] {
                 read.rule(&rule.plane, &rule.name, packets, series);
             }
