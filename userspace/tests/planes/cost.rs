@@ -16,7 +16,7 @@ use kldtrace::planes::{
     install::{Programs, write},
     policy::Policy,
 };
-use kldtrace_abi::plane::{Action, Flow, FlowKey, Link, Reason, parse};
+use kldtrace_abi::plane::{Action, Flow, FlowKey, Link, Rate, Reason, parse};
 
 use super::{large, packet::Packet, pair::sh, run, spoof::spoofing};
 
@@ -61,8 +61,8 @@ fn nanoseconds(runs: &[Run<'_>]) -> Vec<u32> {
     times.into_iter().map(median).collect()
 }
 
-/// The programs with a policy, and a flow that they know.
-fn load(policy: &Policy, established: &Packet) -> (Programs, Host) {
+/// The programs with a policy, and flows that they know.
+fn load(policy: &Policy, established: &[&Packet]) -> (Programs, Host) {
     let rules = policy.planes[0].rules.len() as u32;
     let started = Instant::now();
     let compiled = compile::image(policy, 1).unwrap();
@@ -77,8 +77,10 @@ fn load(policy: &Policy, established: &Packet) -> (Programs, Host) {
     );
     let mut programs = Programs::load(1, Link::Ethernet, rules, false).unwrap();
     programs.swap(&image).unwrap();
-    let key = FlowKey::arriving(&parse(&established.bytes()[..], Link::Ethernet), 1).unwrap();
-    programs.remember(&key, Flow::of(0, 0, run::now())).unwrap();
+    for packet in established {
+        let key = FlowKey::arriving(&parse(&packet.bytes()[..], Link::Ethernet), 1).unwrap();
+        programs.remember(&key, Flow::of(0, 0, run::now())).unwrap();
+    }
     (programs, Host::new(compiled.cells))
 }
 
@@ -98,11 +100,17 @@ fn cost_of_a_packet() {
         flags: 0x10,
         ..tcp(v4(10, 0, 3, 9), 1003)
     };
+    let datagram = Packet {
+        protocol: 17,
+        ..tcp(v4(10, 0, 3, 9), 1003)
+    };
     let peer = XdpFilter::load();
     let peer = peer.as_ref().map(|peer| &peer.0);
     for (rules, prefixes) in [(10, 10), (10_000, 100_000)] {
         let policy = large::policy(rules, prefixes);
-        let (mut programs, mut host) = load(&policy, &established);
+        let flows = [&established, &datagram];
+        let (mut programs, mut host) = load(&policy, &flows);
+        let limited = with_rate(&policy, &flows);
         let (ours, empty) = (
             fd(&mut programs, "plane_ingress"),
             fd(&mut programs, "plane_empty"),
@@ -112,13 +120,10 @@ fn cost_of_a_packet() {
             .iter()
             .find(|prefix| prefix.length == 24);
         let blocked = tcp(listed.map_or(node, |prefix| prefix.address()), 22);
+        let of_flow = Reason::Established;
         let cases = [
-            (
-                "established",
-                &established,
-                Reason::Established,
-                Action::Pass,
-            ),
+            ("established", &established, of_flow, Action::Pass),
+            ("established, UDP", &datagram, of_flow, Action::Pass),
             ("a rule allows", &allowed, Reason::Rule, Action::Pass),
             ("no rule matches", &refused, Reason::Default, Action::Drop),
             (
@@ -129,7 +134,8 @@ fn cost_of_a_packet() {
             ),
             ("on the block list", &blocked, Reason::Blocked, Action::Drop),
         ];
-        let [spoofed, spoofed_empty] = [&ours, &empty].map(|one| spoofing(one).unwrap());
+        let [spoofed, spoofed_limited, spoofed_empty] =
+            [&ours, &limited, &empty].map(|one| spoofing(one).unwrap());
         let run = |name, program, packet: &Packet| Run {
             name,
             program,
@@ -146,7 +152,7 @@ fn cost_of_a_packet() {
         ];
         for (name, packet, reason, action) in cases {
             let outcome = host.judge(1, &parse(&packet.bytes()[..], Link::Ethernet));
-            if reason != Reason::Established {
+            if reason != of_flow {
                 assert_eq!((outcome.reason, outcome.action), (reason, action), "{name}");
             }
             runs.push(run(name, ours.as_fd(), packet));
@@ -167,6 +173,10 @@ fn cost_of_a_packet() {
         runs.push(run("of no flow, no rule", ours.as_fd(), &later));
         runs.push(spoof("SYN, any source", spoofed.as_fd(), &refused));
         runs.push(spoof("UDP, any source", spoofed.as_fd(), &udp));
+        runs.push(run("SYN, one source, a rate", limited.as_fd(), &refused));
+        let limited = spoofed_limited.as_fd();
+        runs.push(spoof("SYN, any source, a rate", limited, &refused));
+        runs.push(spoof("UDP, any source, a rate", limited, &udp));
         // `xdp-filter load INTERFACE -p deny && xdp-filter port 22 -p tcp`
         let spoofed_peer = peer.map(|peer| spoofing(peer).unwrap());
         if let (Some(peer), Some(spoofed)) = (peer, &spoofed_peer) {
@@ -174,12 +184,27 @@ fn cost_of_a_packet() {
             runs.push(run("xdp-filter drops", peer.as_fd(), &allowed));
             runs.push(spoof("xdp-filter, any source", spoofed.as_fd(), &allowed));
         }
-        let times = nanoseconds(&runs);
-        for (run, time) in runs.iter().zip(&times) {
-            let own = time.saturating_sub(times[usize::from(run.spoofed)]);
-            println!("  {time:>4} ns, net {own:>4}  {}", run.name);
-            told(&serde_json::json!({"rules": rules, "packet": run.name, "net": own}));
-        }
+        show(rules, &runs, &nanoseconds(&runs));
+    }
+}
+
+/// The program for what arrives, of the same policy with a rate: nothing is
+/// remembered on such a plane, and each source has a bucket.
+fn with_rate(policy: &Policy, flows: &[&Packet]) -> ProgramFd {
+    let mut limited = policy.clone();
+    limited.planes[0].rate = Rate {
+        interval: 1_000_000,
+        early: 1_000_000,
+    };
+    fd(&mut load(&limited, flows).0, "plane_ingress")
+}
+
+/// Shows what each costs beside an empty program.
+fn show(rules: u32, runs: &[Run<'_>], times: &[u32]) {
+    for (run, time) in runs.iter().zip(times) {
+        let own = time.saturating_sub(times[usize::from(run.spoofed)]);
+        println!("  {time:>4} ns, net {own:>4}  {}", run.name);
+        told(&serde_json::json!({"rules": rules, "packet": run.name, "net": own}));
     }
 }
 

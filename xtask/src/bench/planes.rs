@@ -53,11 +53,14 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (packet, peer, goal) in [
         ("established", "xdp-filter passes", 0.7),
+        ("established, UDP", "xdp-filter passes", 0.7),
         ("a rule allows", "xdp-filter passes", 1.3),
         ("no rule matches", "xdp-filter drops", 1.0),
         ("on the block list", "xdp-filter drops", 1.0),
         ("SYN, any source", "xdp-filter, any source", 1.0),
         ("UDP, any source", "xdp-filter, any source", 1.0),
+        ("SYN, any source, a rate", "xdp-filter, any source", 1.0),
+        ("UDP, any source, a rate", "xdp-filter, any source", 1.0),
     ] {
         let what = format!("packet, 10,000 rules and 100,000 prefixes: {packet}");
         let row = Row::new(&what, SIDE, "ns net", net(LARGE, packet));
