@@ -69,12 +69,19 @@ impl Plan<'_> {
             Some(_) => destinations.to_vec(),
             None => every(self.destinations.count),
         };
-        let pairs = self.services.pairs.iter().filter(|(class, protocol, _)| {
-            services
-                .binary_search(if covers.narrow { class } else { protocol })
-                .is_ok()
-        });
-        let pairs: Vec<_> = pairs.collect();
+        let pairs = &self.services.pairs;
+        let pairs: Vec<_> = if covers.narrow {
+            // They are sorted by class: not all are looked at for each rule.
+            let of = |class: &u32| {
+                let from = pairs.partition_point(|(one, ..)| one < class);
+                let here = pairs[from..].partition_point(|(one, ..)| one <= class);
+                &pairs[from..from + here]
+            };
+            services.iter().flat_map(of).collect()
+        } else {
+            let of = |(_, protocol, _): &&(u32, u32, u8)| services.binary_search(protocol).is_ok();
+            pairs.iter().filter(of).collect()
+        };
         let mut by = BTreeSet::new();
         let mut here = MOST.min(*left);
         for source in &sources {

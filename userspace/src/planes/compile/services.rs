@@ -44,7 +44,7 @@ pub struct Services {
     /// of protocols where it asks for nothing else.
     pub covered: Vec<Vec<u32>>,
     /// The pairs of classes that occur, with the families that can have them
-    /// (1: IPv4, 2: IPv6).
+    /// (1: IPv4, 2: IPv6), sorted.
     pub pairs: Vec<(u32, u32, u8)>,
 }
 
