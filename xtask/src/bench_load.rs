@@ -41,6 +41,9 @@ enum Load {
     },
     /// Connections over loopback, each with some traffic.
     Tcp {
+        /// Both ends on this CPU; without it, wherever they come to run.
+        #[arg(long)]
+        cpu: Option<usize>,
         #[arg(long)]
         seconds: u64,
     },
@@ -59,7 +62,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         Load::Pingpong { cpu, seconds } => pingpong(*cpu, Duration::from_secs(*seconds))?,
         Load::Pong => pong()?,
         Load::Block { seconds } => block(Duration::from_secs(*seconds))?,
-        Load::Tcp { seconds } => tcp(Duration::from_secs(*seconds))?,
+        Load::Tcp { cpu, seconds } => tcp(*cpu, Duration::from_secs(*seconds))?,
         Load::CachedReads { file, count } => cached_reads(file, *count)?,
         Load::Fsyncs { file, count } => fsyncs(file, *count)?,
         Load::Wander { cgroups } => wander(cgroups)?,
@@ -82,11 +85,16 @@ fn repeat(time: Duration, what: &str, mut work: impl FnMut() -> Result<()>) -> R
     Ok(())
 }
 
-fn pingpong(cpu: usize, time: Duration) -> Result<()> {
+/// Binds this thread, and those that it starts.
+fn stay_on(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu).with_context(|| format!("CPU {cpu}"))?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("CPU {cpu}"))
+}
+
+fn pingpong(cpu: usize, time: Duration) -> Result<()> {
     // The child inherits it.
-    sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("CPU {cpu}"))?;
+    stay_on(cpu)?;
     let mut pong = Command::new(std::env::current_exe()?)
         .args(["bench-load", "pong"])
         .stdin(Stdio::piped())
@@ -152,7 +160,8 @@ fn block(time: Duration) -> Result<()> {
     Ok(fs::remove_file(path)?)
 }
 
-fn tcp(time: Duration) -> Result<()> {
+fn tcp(cpu: Option<usize>, time: Duration) -> Result<()> {
+    cpu.map_or(Ok(()), stay_on)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     // Ends with the process.

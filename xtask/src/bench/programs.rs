@@ -81,6 +81,18 @@ pub fn wakeup_plus_switch(programs: &[Program]) -> Result<f64> {
 /// All that these programs did, for each run of the one whose name contains
 /// `event`: every program counts that ran at all, however seldom.
 pub fn per_event(programs: &[Program], event: &str) -> Result<f64> {
+    let total: u64 = programs.iter().map(|program| program.run_time).sum();
+    Ok(total as f64 / events(programs, event)? as f64)
+}
+
+/// How often these programs ran, for each run of the one whose name contains
+/// `event`.
+pub fn runs_per_event(programs: &[Program], event: &str) -> Result<f64> {
+    let runs: u64 = programs.iter().map(|program| program.runs).sum();
+    Ok(runs as f64 / events(programs, event)? as f64)
+}
+
+fn events(programs: &[Program], event: &str) -> Result<u64> {
     let events: u64 = programs
         .iter()
         .filter(|program| program.name.contains(event))
@@ -89,8 +101,7 @@ pub fn per_event(programs: &[Program], event: &str) -> Result<f64> {
     if events == 0 {
         bail!("no run of a {event} program among {}", list(programs));
     }
-    let total: u64 = programs.iter().map(|program| program.run_time).sum();
-    Ok(total as f64 / events as f64)
+    Ok(events)
 }
 
 fn list(programs: &[Program]) -> String {

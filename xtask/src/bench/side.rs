@@ -30,7 +30,7 @@ pub enum Side {
     Kldtrace(&'static [&'static str]),
     /// Our empty program, on `sched_switch`.
     Empty,
-    /// A tool of libbpf-tools.
+    /// A tool of libbpf-tools, with its options.
     Tool(&'static str),
 }
 
@@ -105,7 +105,10 @@ impl Tool {
             command.arg(name);
             command
         } else {
-            sh::command(name)
+            let mut words = name.split(' ');
+            let mut command = sh::command(words.next().unwrap_or(name));
+            command.args(words);
+            command
         };
         let child = command
             .stdin(Stdio::piped())
