@@ -6,7 +6,7 @@ use std::{
     net::UdpSocket,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kldtrace::planes::{
@@ -266,6 +266,8 @@ fn another_version_is_taken_over() {
     node.restore();
     assert!(node.report().problems.is_empty());
     assert_eq!(node.reached([7001, 7002]), [true, false]);
+    // What each CPU remembers of it holds for a lease, at most a second (`memo::LEASE`).
+    thread::sleep(Duration::from_secs(1));
     assert!(!answered(), "its flow is forgotten");
     asked.send_to(b"question", "10.97.0.2:7009").unwrap();
     assert!(answered());
