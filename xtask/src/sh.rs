@@ -2,8 +2,9 @@
 //! what it said.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
@@ -62,7 +63,23 @@ pub fn cargo() -> Command {
 
 /// The SHA-256 of a text, as hexadecimal digits.
 pub fn sum(text: &str) -> Result<String> {
-    output(command("sh").args(["-c", "printf %s \"$1\" | sha256sum", "sh", text]))
+    let mut command = command("sha256sum");
+    let mut sums = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start `sha256sum`")?;
+    // Not as an argument, which may have 128 KiB: locks of packages are longer.
+    let mut input = sums.stdin.take().context("sha256sum has no input")?;
+    input
+        .write_all(text.as_bytes())
+        .context("sha256sum does not read")?;
+    drop(input);
+    let output = sums.wait_with_output().context("sha256sum")?;
+    if !output.status.success() {
+        bail!("`sha256sum` ended with {}", output.status);
+    }
+    String::from_utf8(output.stdout).context("sha256sum printed no text")
 }
 
 /// The command as one would type it, for messages.
@@ -121,6 +138,14 @@ pub fn read(path: impl AsRef<Path>) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// FIPS 180-2, appendix B.3.
+    #[test]
+    fn long_texts_have_a_sum() {
+        let sum = sum(&"a".repeat(1_000_000)).expect("a sum");
+        let expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+        assert!(sum.starts_with(expected), "{sum}");
+    }
 
     #[test]
     fn a_failure_quotes_the_complaint() {
