@@ -190,14 +190,12 @@ pub(super) const SIGNALS: &[Signal] = &[
         cost: Cost::Read,
         source: "bpf(2): BPF_MAP_GET_NEXT_KEY, BPF_OBJ_GET_INFO_BY_FD",
         numbers: Numbers::Facts(|facts, emit| {
-            for map in facts
+            let half = facts
                 .maps
                 .iter()
-                .filter(|map| 2 * map.entries >= map.capacity)
-            {
-                if map.capacity > 0 {
-                    emit.float(&[map.name], map.entries as f64 / map.capacity as f64);
-                }
+                .filter(|map| 2 * map.entries >= map.capacity);
+            for map in half.filter(|map| map.capacity > 0) {
+                emit.float(&[map.name], map.entries as f64 / map.capacity as f64);
             }
         }),
     },

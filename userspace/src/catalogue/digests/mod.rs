@@ -60,8 +60,8 @@ pub enum What {
     Time,
     /// The durations that were longer than an objective; the label `over` has it, in seconds.
     Misses(Objective),
-    /// The count of a window, in the signal's unit; nothing where it is 0. What came before the first scrape
-    /// is in it, which no rate of a counter sees.
+    /// The count of a window, in the signal's unit; nothing where it is 0. What the daemon counted
+    /// before the first scrape is in it, which no rate of a counter sees.
     Recent(Window),
     /// The same for each second of the window.
     PerSecond(Window),

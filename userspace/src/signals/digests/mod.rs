@@ -19,7 +19,10 @@ use kldtrace_exporters::model::{Family, Histogram, Kind, Series, Value};
 
 use super::table::OTHER_LABEL;
 use crate::{
-    catalogue::digests::{DIGESTS, Digest, Made, OVER, Objective, What, Window},
+    catalogue::{
+        Signal,
+        digests::{DIGESTS, Digest, Made, OVER, Objective, What, Window},
+    },
     config::Objectives,
     quantile::{count, longer_than, merge, quantile, since},
 };
@@ -58,13 +61,13 @@ impl Digests {
     pub fn of(&mut self, families: &[Family], now: Instant) -> Vec<Family> {
         let mut digests = Vec::new();
         for state in &mut self.states {
-            let metric = state.digest.signal().metric;
             // A collector that does not answer has no families; its sums are kept.
-            let Some(family) = families.iter().find(|family| family.name == metric) else {
+            let is = |family: &&Family| family.name == state.signal.metric;
+            let Some(family) = families.iter().find(is) else {
                 continue;
             };
             let made = state.digest.makes.iter();
-            if state.digest.signal().kind == Kind::Gauge {
+            if state.signal.kind == Kind::Gauge {
                 digests.extend(made.map(|made| longer_ago(state.digest, made, family)));
                 continue;
             }
@@ -81,6 +84,8 @@ impl Digests {
 /// What is known of one.
 struct State {
     digest: &'static Digest,
+    /// What it is made of.
+    signal: &'static Signal,
     /// Each series that counts, as it was last.
     last: HashMap<Labels, Histogram>,
     /// By the labels that are kept.
@@ -98,6 +103,7 @@ impl State {
         let mut windows = digest.makes.iter().filter_map(|made| made.what.window());
         Self {
             digest,
+            signal: digest.signal(),
             last: HashMap::new(),
             totals: BTreeMap::new(),
             begun: !digest.was_counted_before(),
