@@ -40,7 +40,7 @@ impl Report {
                     (tests.passed(), tests.failed().len(), tests.skipped().len());
                 self.passed += passed;
                 self.failed
-                    .extend(tests.failed().iter().map(|name| format!("{step}: {name}")));
+                    .extend(tests.failures().map(|test| format!("{step}: {test}")));
                 self.skipped.extend_from_slice(tests.skipped());
                 ending(step, &counts(passed, failed, skipped), start);
             }
@@ -117,6 +117,11 @@ mod tests {
                 "test a ... ok",
                 "test b ... FAILED",
                 "test c ... ignored, needs two machines",
+                "failures:",
+                "---- b stdout ----",
+                "thread 'b' (1) panicked at b.rs:1:2:",
+                "on purpose",
+                "note: run with backtrace",
                 "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
             ] {
                 tests.line(line);
@@ -130,7 +135,7 @@ mod tests {
             "skipped: c: needs two machines\n\
              skipped: advisories: no internet\n\
              failed:  lints: one warning\n\
-             failed:  unit tests: b\n\
+             failed:  unit tests: b: b.rs:1:2: on purpose\n\
              2 passed, 2 failed, 2 skipped\n"
         );
     }

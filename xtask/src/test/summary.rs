@@ -9,6 +9,11 @@ const SKIPPED: &str = "skipped: ";
 /// What a test prints with the name of a signal that it shows.
 const SHOWS: &str = "shows: ";
 
+/// What follows the message of a panic.
+const ENDS_PANIC: [&str; 3] = ["stack backtrace:", "note: ", "---- "];
+/// Characters of a line of a panic's message that are kept.
+const PANIC_LINE: usize = 300;
+
 /// A test that did not run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
@@ -35,6 +40,8 @@ enum Section {
 pub struct Tests {
     ok: usize,
     failed: Vec<String>,
+    /// What tests said as they panicked, by name.
+    panics: BTreeMap<String, String>,
     skipped: Vec<Skip>,
     /// Signals and the tests that say that they show them.
     shown: Vec<(String, String)>,
@@ -44,12 +51,17 @@ pub struct Tests {
     test: String,
     names: Vec<String>,
     said: usize,
+    /// Whether the lines that come are those of a panic.
+    panicking: bool,
 }
 
 impl Tests {
     /// Takes the next line of output.
     pub fn line(&mut self, line: &str) {
         let line = line.trim_end();
+        if self.panic_line(line) {
+            return;
+        }
         if let Some(counts) = line.strip_prefix(RESULT) {
             self.result(counts);
         } else if line.starts_with("running ") && line.contains(" test") {
@@ -91,6 +103,15 @@ impl Tests {
         &self.failed
     }
 
+    /// Tests that failed, each with what it said as it first panicked, in one
+    /// line.
+    pub fn failures(&self) -> impl Iterator<Item = String> {
+        self.failed.iter().map(|test| match self.panics.get(test) {
+            Some(said) => format!("{test}: {said}"),
+            None => test.clone(),
+        })
+    }
+
     /// Tests that did not run.
     pub fn skipped(&self) -> &[Skip] {
         &self.skipped
@@ -113,6 +134,27 @@ impl Tests {
     fn enter(&mut self, section: Section) {
         self.section = section;
         self.test.clear();
+    }
+
+    /// Takes a line of a failed test's panic; whether it was one. The message
+    /// stands between the place and the backtrace or the advice to have one.
+    fn panic_line(&mut self, line: &str) -> bool {
+        if self.section != Section::Failures || self.test.is_empty() {
+            self.panicking = false;
+        } else if let Some((_, place)) = line.split_once(" panicked at ") {
+            self.panicking = !self.panics.contains_key(&self.test);
+            if self.panicking {
+                self.panics.insert(self.test.clone(), place.to_owned());
+            }
+        } else if line.is_empty() || ENDS_PANIC.iter().any(|end| line.starts_with(end)) {
+            self.panicking = false;
+        } else if self.panicking
+            && let Some(said) = self.panics.get_mut(&self.test)
+        {
+            said.push(' ');
+            said.extend(line.trim().chars().take(PANIC_LINE));
+        }
+        self.panicking
     }
 
     /// A binary begins; one that crashed before it left no result.
@@ -251,6 +293,21 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
         );
         assert_eq!((tests.passed(), tests.skipped().len()), (1, 0));
         assert_eq!(tests.failed(), ["b"]);
+    }
+
+    #[test]
+    fn what_a_panic_said_is_kept() {
+        let tests = read(
+            "test a ... FAILED\ntest b ... FAILED\n\nfailures:\n\n---- a stdout ----\n\
+             before\n\nthread 'a' (7) panicked at src/x.rs:3:9:\n\
+             assertion failed: two\n  left: 1\n right: 2\nstack backtrace:\n   0: f\n\n\
+             thread 'other' panicked at src/y.rs:1:1:\nlater\n\n---- b stdout ----\n\
+             Error: no panic\n\nfailures:\n    a\n    b\n\n\
+             test result: FAILED. 0 passed; 2 failed; 0 ignored\n",
+        );
+        let failures: Vec<_> = tests.failures().collect();
+        let said = "a: src/x.rs:3:9: assertion failed: two left: 1 right: 2";
+        assert_eq!(failures, [said, "b"]);
     }
 
     #[test]

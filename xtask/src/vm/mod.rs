@@ -128,7 +128,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         for skip in tests.skipped() {
             println!("skipped: {cell}: {}: {}", skip.test, skip.reason);
         }
-        failed.extend(tests.failed().iter().map(|name| format!("{cell}: {name}")));
+        failed.extend(tests.failures().map(|test| format!("{cell}: {test}")));
     }
     for name in &failed {
         println!("failed:  {name}");
