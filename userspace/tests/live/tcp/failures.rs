@@ -114,12 +114,6 @@ fn connect_failures_unreachable() {
     lab.server.sysctl("net/ipv4/ip_forward", "1");
     lab.server.sysctl("net/ipv6/conf/all/forwarding", "1");
     for (protocol, family) in [("ipv4", Family::V4), ("ipv6", Family::V6)] {
-        // Ask for the neighbour that is not there in vain once, not 3 s long.
-        let neighbour = format!("net/{protocol}/neigh/{}", lab.client.interface);
-        lab.client
-            .sysctl(&format!("{neighbour}/mcast_solicit"), "1");
-        lab.client
-            .sysctl(&format!("{neighbour}/retrans_time_ms"), "100");
         let (beyond, server) = (family.beyond(), family.host(2));
         let to = SocketAddr::new(beyond, PORT);
         lab.client.ip(&format!("route add {beyond} via {server}"));
@@ -144,6 +138,13 @@ fn connect_failures_unreachable() {
             lab.server.ip(&format!("route del {route} {beyond}"));
         }
 
+        // Ask for the neighbour that is not there in vain once, not 3 s long. Not
+        // before the router was asked, which may be slow to answer.
+        let neighbour = format!("net/{protocol}/neigh/{}", lab.client.interface);
+        lab.client
+            .sysctl(&format!("{neighbour}/mcast_solicit"), "1");
+        lab.client
+            .sysctl(&format!("{neighbour}/retrans_time_ms"), "100");
         let before = probes.snapshot();
         let nobody = SocketAddr::new(family.host(99), PORT);
         fails(&lab.client, family, nobody, libc::EHOSTUNREACH);
