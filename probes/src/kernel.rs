@@ -9,8 +9,8 @@ use kldtrace_abi::CAST_CALL;
 ///
 /// Each value is 0 here. User space finds the symbols by their names,
 /// `OFFSET___struct___field___field`, resolves them from the running kernel's
-/// BTF and sets them before load: the verifier then folds each into a
-/// constant, so that a load costs what CO-RE's would.
+/// BTF and puts them into the instructions before load
+/// (userspace/src/kernel/constants.rs): a load costs what CO-RE's would.
 #[macro_export]
 macro_rules! offsets {
     ($($name:ident)+) => { $(

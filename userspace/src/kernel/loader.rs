@@ -21,6 +21,7 @@ use super::{
     attach::Turn,
     btf::{Btf, BtfError},
     cast::Cast,
+    constants::{self, Global},
     cost, modules,
     object::{NODE, ObjectFile, fields_by_program},
     plan::{self, Offsets},
@@ -298,27 +299,28 @@ fn load_object(
     types: Option<&aya::Btf>,
     options: &Options,
 ) -> anyhow::Result<Ebpf> {
-    let mut globals: Vec<(&str, u64)> = offsets.globals().collect();
-    globals.extend(&numbers.0);
+    let switches = enabled.iter().filter_map(|signal| signal.switch);
+    let mut globals: Vec<Global> = offsets
+        .globals()
+        .chain(numbers.0.iter().copied())
+        .chain(switches.map(|switch| (switch, 1)))
+        .map(|(name, value)| Global::number(name, value))
+        .collect();
+    // Not every object has every setting, or reads pointers without types.
+    let settings = options.settings.iter().copied();
+    let cast_type = ("CAST_TYPE", cast.map_or(0, Cast::structure));
     globals.extend(
-        enabled
-            .iter()
-            .filter_map(|signal| Some((signal.switch?, 1))),
+        settings
+            .chain([cast_type])
+            .map(|(name, value)| Global::number(name, value).where_it_is()),
     );
-    let level = if options.diagnostics { DIAGNOSTICS } else { 0 };
+    globals.push(Global::log_level(if options.diagnostics {
+        DIAGNOSTICS
+    } else {
+        0
+    }));
     let mut loader = EbpfLoader::new();
     loader.btf(types).allow_unsupported_maps();
-    for (name, value) in &globals {
-        loader.override_global(name, value, true);
-    }
-    for (name, value) in &options.settings {
-        // Not every object has every setting.
-        loader.override_global(name, value, false);
-    }
-    loader.override_global("AYA_LOG_LEVEL", &level, false);
-    // Not every object reads pointers without types.
-    let cast_type = cast.map_or(0, Cast::structure);
-    loader.override_global("CAST_TYPE", &cast_type, false);
     let sizes = map_sizes(enabled, options.map_memory, cpus()?);
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);
@@ -331,6 +333,7 @@ fn load_object(
         Some(cast) => Cow::Owned(cast.put_into(object.elf)?),
         None => Cow::Borrowed(object.elf),
     };
+    let elf = constants::put_into(&elf, &globals)?;
     loader.load(&elf).map_err(explain_load)
 }
 

@@ -20,7 +20,12 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::pins::Shared;
 use crate::{
-    kernel::{batch::walk, loader::UNUSED_RING, object::PLANE},
+    kernel::{
+        batch::walk,
+        constants::{self, Global},
+        loader::UNUSED_RING,
+        object::PLANE,
+    },
     signals::maps::Plain,
 };
 
@@ -106,20 +111,18 @@ impl Programs {
         for Shared { name, path } in shared {
             loader.map_pin_path(name, path.as_path());
         }
-        let numbers = [
-            ("PLANE_NUMBER", u64::from(plane)),
-            ("PLANE_BARE", u64::from(link == Link::Bare)),
-            ("PLANE_TELL_ALL", u64::from(tell_all)),
-        ];
-        for (name, value) in &numbers {
-            loader.override_global(name, value, true);
-        }
         // Nobody reads diagnostics of programs that outlive who loaded them:
         // losses are counted, and the verifier removes the telling.
-        loader.override_global("AYA_LOG_LEVEL", &0_u8, false);
+        let globals = [
+            Global::number("PLANE_NUMBER", plane.into()),
+            Global::number("PLANE_BARE", u64::from(link == Link::Bare)),
+            Global::number("PLANE_TELL_ALL", tell_all.into()),
+            Global::log_level(0),
+        ];
+        let elf = constants::put_into(PLANE.elf, &globals)?;
         loader.map_max_entries("AYA_LOGS", UNUSED_RING);
         loader.map_max_entries("PLANE_COUNTS", counters(rules));
-        let mut ebpf = loader.load(PLANE.elf).context("the planes' programs")?;
+        let mut ebpf = loader.load(&elf).context("the planes' programs")?;
         let mut take = |name: &str| {
             let map = ebpf.take_map(name);
             map.with_context(|| format!("no map {name} in the planes' programs"))
