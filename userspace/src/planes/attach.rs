@@ -40,14 +40,34 @@ pub enum Place {
     Gone,
 }
 
+/// How the names of links begin whose interface is in another namespace.
+const AWAY: &str = "away";
+
 /// All links that are pinned.
 ///
 /// # Errors
 /// Without rights.
 pub fn held(pins: &Pins) -> anyhow::Result<Vec<Held>> {
+    held_by(pins, |_| true)
+}
+
+/// Whether an interface was deleted after it moved to another namespace, where
+/// nobody tells this one of it.
+///
+/// # Errors
+/// Without rights.
+pub fn ended_away(pins: &Pins) -> anyhow::Result<bool> {
+    let away = held_by(pins, |name| name.starts_with(AWAY))?;
+    Ok(away.iter().any(|held| held.info.interface == 0))
+}
+
+fn held_by(pins: &Pins, is_asked_for: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Held>> {
     let folder = pins.links();
     let mut held = Vec::new();
     for name in names(&folder)? {
+        if !is_asked_for(&name) {
+            continue;
+        }
         let pin = folder.join(name);
         let cannot = || format!("cannot open {}", pin.display());
         let link = match Link::open(&pin) {
@@ -147,7 +167,7 @@ impl Change {
             }
             Self::End(held) => remove(&held.pin),
             Self::SetAside(held) => {
-                let name = format!("away{}-{}", held.info.id, held.info.direction.as_str());
+                let name = format!("{AWAY}{}-{}", held.info.id, held.info.direction.as_str());
                 rename(&held, pins.links().join(name))
             }
             Self::TakeBack(held) => {
@@ -277,7 +297,7 @@ pub fn changes(
 /// Whether a link was set aside.
 fn away(held: &Held) -> bool {
     let name = held.pin.file_name();
-    name.is_some_and(|name| name.to_string_lossy().starts_with("away"))
+    name.is_some_and(|name| name.to_string_lossy().starts_with(AWAY))
 }
 
 /// Makes all changes that there are, and says whether there were some.

@@ -99,7 +99,7 @@ impl Watch<'_> {
             }
             return Ok(());
         }
-        if interfaces_changed {
+        if interfaces_changed || attach::ended_away(&self.pins)? {
             self.attach()?;
         }
         Ok(())

@@ -149,12 +149,18 @@ fn an_interface_that_moves_away_stays_filtered() {
         )));
         assert_eq!(node.reached([7001, 7002]), [true, false]);
         moved(name, peer);
-        wait_for("word of it", || node.report().problems.pop());
-        assert!(sh(&format!("ip -n {peer} link del node")));
-        wait_for("nothing left", || {
-            let links = node.roots.pins.join("links");
-            (std::fs::read_dir(links).unwrap().count() == 0).then_some(())
+        let links = || {
+            let links = std::fs::read_dir(node.roots.pins.join("links")).unwrap();
+            let names = links.map(|link| link.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        // Nothing in this namespace tells of its end, once that is so.
+        wait_for("both links at their other place", || {
+            let away = links().into_iter().all(|name| name.starts_with("away"));
+            away.then_some(())
         });
+        assert!(sh(&format!("ip -n {peer} link del node")));
+        wait_for("nothing left", || links().is_empty().then_some(()));
     });
 }
 
