@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::{
     Facts,
     image::PLANES,
-    verdict::{Action, Outcome, Reason},
+    outcome::{Action, Outcome, Reason},
 };
 
 /// Packets and their bytes.

@@ -6,7 +6,8 @@ use super::{
     Facts, Tables,
     facts::{Family, Malformed},
     flow::{self, Flow, FlowKey},
-    verdict::{Action, Outcome, RULE_RATE, plane, unlimited},
+    outcome::{Action, Outcome, RULE_RATE},
+    verdict::{plane, unlimited},
 };
 
 /// Notes a packet that leaves on a plane, so that its answers pass.

@@ -20,8 +20,9 @@ use super::{
     facts::{Facts, Family, Fragment, Malformed},
     flow,
     image::Plane,
+    outcome::{Outcome, Words},
     usual,
-    verdict::{Outcome, Tables, Words},
+    verdict::Tables,
 };
 
 /// Entries, on each CPU: half of them flows'.

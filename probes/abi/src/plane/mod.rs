@@ -80,6 +80,7 @@ pub mod flow;
 pub mod image;
 pub mod leave;
 pub mod memo;
+pub mod outcome;
 mod parse;
 pub mod rate;
 pub mod service;
@@ -93,9 +94,7 @@ pub use facts::{Facts, Family, Fragment, Malformed, Message};
 pub use flow::{Flow, FlowKey, ShortKey};
 pub use image::Cell;
 pub use memo::Memo;
+pub use outcome::{Action, Outcome, Reason};
 pub use parse::{EXTENSIONS, Link, Packet, parse, read};
 pub use rate::{Bucket, BucketKey, Rate};
-pub use verdict::{
-    Action, Cells, Outcome, Reason, Tables, at_once, by_rules, judge, learn, recalled, refuse,
-    unlimited,
-};
+pub use verdict::{Cells, Tables, at_once, by_rules, judge, learn, recalled, refuse, unlimited};
