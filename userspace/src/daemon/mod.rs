@@ -231,6 +231,18 @@ async fn reload(
             "changes of [listen], [log], [node], [spool], [loki], [otlp] and [journal] take a restart"
         );
     }
+    // What is used is what is remembered: else the next reload would not say it
+    // again.
+    let new = Config {
+        listen: old.listen.clone(),
+        log: old.log.clone(),
+        node: old.node.clone(),
+        spool: old.spool.clone(),
+        loki: old.loki.clone(),
+        otlp: old.otlp.clone(),
+        journal: old.journal.clone(),
+        ..new
+    };
     *fleet.write().unwrap_or_else(PoisonError::into_inner) = Fleet::new(&new);
     let probes = |config: &Config| {
         (

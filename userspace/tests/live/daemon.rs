@@ -192,6 +192,14 @@ fn daemon_reloads() {
     daemon.signal(libc::SIGHUP);
     daemon.wait_for_log("have not changed", 1);
 
+    // What takes a restart is said until there is one.
+    daemon.configure(&format!("{BLOCK}\n[log]\nlevel = \"debug\""));
+    for times in 1..=2 {
+        daemon.signal(libc::SIGHUP);
+        daemon.wait_for_log("take a restart", times);
+    }
+    wait_for("the other signals", || attached(&daemon) == block);
+
     // Signals come together while it reloads; none may get it stuck.
     for turn in 0..20 {
         daemon.configure(if turn % 2 == 0 { BLOCK } else { SCHED });
