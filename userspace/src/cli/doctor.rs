@@ -180,6 +180,6 @@ fn verdict(report: &Report, paint: &dyn Fn(Style, &str) -> String) -> String {
     if waiting == 0 {
         return paint(good, "All signals asked for are measured.");
     }
-    let text = "All signals asked for are measured, but those of modules that are not loaded";
+    let text = "All signals asked for are measured, but those that wait for a module or a policy";
     format!("{} ({waiting}).", paint(good, text))
 }

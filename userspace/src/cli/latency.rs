@@ -225,9 +225,15 @@ fn latencies() -> impl Iterator<Item = &'static Signal> {
     catalogue::signals().filter(|signal| signal.kind == Kind::Histogram)
 }
 
-/// The subjects that have latencies to show; kldtrace's own is not one.
+/// The subjects that have latencies to show; kldtrace's own are none to ask for.
 fn subjects() -> impl Iterator<Item = Subject> {
-    Subject::ALL.into_iter().filter(|s| *s != Subject::Own)
+    let has_some = |subject: &Subject| {
+        let mut latencies = latencies();
+        latencies.any(|s| s.subject == *subject && s.cost != catalogue::Cost::OnDemand)
+    };
+    Subject::ALL
+        .into_iter()
+        .filter(move |subject| *subject != Subject::Own && has_some(subject))
 }
 
 fn signals_of(target: &str) -> anyhow::Result<Vec<&'static Signal>> {
@@ -274,10 +280,12 @@ fn list(json: bool) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let widest = signals.iter().map(|signal| signal.name.len()).max();
+    let width = widest.unwrap_or_default() + 2;
     for subject in subjects() {
         writeln!(out, "{}", subject.as_str())?;
         for signal in signals.iter().filter(|signal| signal.subject == subject) {
-            writeln!(out, "  {:<26}{}", signal.name, signal.labels.join(", "))?;
+            writeln!(out, "  {:<width$}{}", signal.name, signal.labels.join(", "))?;
             writeln!(out, "    {}", signal.help)?;
         }
     }
