@@ -74,7 +74,8 @@ impl Report {
     pub fn make(reader: &Reader, kernel: &str, window: Duration) -> Self {
         let objects = reader.loaded();
         let measured = measure(&objects, window).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the programs' cost cannot be measured");
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the programs' cost cannot be measured");
             vec![f64::NAN; objects.iter().map(|loaded| loaded.attached.len()).sum()]
         });
         let attached = objects

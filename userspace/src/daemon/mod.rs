@@ -109,7 +109,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let mut renewal = tokio::spawn(renew::follow(serving.clone()));
     let planes = planes::Follower::start()?;
     let told = Arc::new(Mutex::new(Told::default()));
-    let mut events = tokio::spawn(drain(shared.clone(), told.clone(), pushes.clone()));
+    let mut events = tokio::spawn(take_events(shared.clone(), told.clone(), pushes.clone()));
     let mut metrics = tokio::spawn(measure(shared.clone(), pushes.clone(), config.clone()));
     let mut statistics = tokio::spawn(sample_costs(shared.clone()));
 
@@ -123,7 +123,7 @@ async fn serve(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
                 events.abort();
                 renew::now(&serving);
                 config = reload(config, path.as_deref(), &shared, &serving, &fleet).await;
-                events = tokio::spawn(drain(shared.clone(), told.clone(), pushes.clone()));
+                events = tokio::spawn(take_events(shared.clone(), told.clone(), pushes.clone()));
             }
             Some(ended) = tasks.join_next() => {
                 ended.context("a listener ended")?;
@@ -303,8 +303,30 @@ async fn follow_objectives(old: Config, new: &Config, shared: &Shared) -> Config
     Config { objectives, ..old }
 }
 
+/// How long after an error events are read again: meanwhile the rings take them.
+const EVENTS_AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes in events for good: after an error again.
+async fn take_events(
+    shared: Shared,
+    told: Arc<Mutex<Told>>,
+    pushes: Arc<Pushes>,
+) -> anyhow::Result<()> {
+    loop {
+        if let Err(error) = drain(&shared, &told, &pushes).await {
+            let error = format!("{error:#}");
+            tracing::error!(error, "events cannot be read: tried again in 5 s");
+        }
+        tokio::time::sleep(EVENTS_AGAIN).await;
+    }
+}
+
 /// Takes events out of the ring buffers as they come, and tells of them.
-async fn drain(shared: Shared, told: Arc<Mutex<Told>>, pushes: Arc<Pushes>) -> anyhow::Result<()> {
+async fn drain(
+    shared: &Shared,
+    told: &Arc<Mutex<Told>>,
+    pushes: &Arc<Pushes>,
+) -> anyhow::Result<()> {
     let descriptor = shared.with(|reader| reader.events_fd()).await??;
     // SAFETY: the descriptor is owned by the AsyncFd and lives as long.
     let ready = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE)? };
@@ -344,7 +366,11 @@ async fn sample_costs(shared: Shared) -> anyhow::Result<()> {
                 shared.with(|reader| reader.stats_are(false)).await?;
             }
             Err(error) => {
-                tracing::warn!(%error, "no run-time statistics: the cost of probes is unknown");
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(
+                    error,
+                    "no run-time statistics: the cost of probes is unknown"
+                );
                 return Ok(());
             }
         }

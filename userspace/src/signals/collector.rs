@@ -1,4 +1,5 @@
-//! A module's slot, asked with a deadline.
+//! A module's slot, asked with a deadline. One that fails costs its own series,
+//! and no others.
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,6 +33,13 @@ struct Known {
     signals: Vec<(&'static Signal, Availability)>,
 }
 
+/// What a slot is asked for.
+#[derive(Clone, Copy)]
+enum Work {
+    Drain,
+    Families,
+}
+
 /// A slot that may not answer.
 pub(super) struct Collector {
     name: &'static str,
@@ -39,6 +47,12 @@ pub(super) struct Collector {
     known: Known,
     /// Events that came with work that was done too late.
     events: Vec<Event>,
+    /// What it is asked for now, or was last.
+    work: Work,
+    /// Why it failed the last time, by [`Work`].
+    errors: [Option<String>; 2],
+    /// How often it failed.
+    failed: u64,
 }
 
 impl Collector {
@@ -51,12 +65,24 @@ impl Collector {
             worker: Worker::new(name, slot)?,
             known: Known::default(),
             events: Vec::new(),
+            work: Work::Drain,
+            errors: [None, None],
+            failed: 0,
         })
     }
 
-    /// Whether it answers.
+    /// Whether it answers, and not with an error.
     pub fn state(&self) -> CollectorState {
-        self.worker.state()
+        let state = self.worker.state();
+        CollectorState {
+            answers: state.answers && self.error().is_none(),
+            left_out: state.left_out + self.failed,
+            ..state
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        self.errors.iter().flatten().next().map(String::as_str)
     }
 
     /// What is loaded; `None`: nothing, or it does not answer.
@@ -85,28 +111,29 @@ impl Collector {
 
     /// What came of each signal that was asked for.
     pub fn signals(&self) -> Vec<(&'static Signal, Availability)> {
-        match self.worker.here() {
-            Some(slot) => slot.signals(),
-            None => {
-                let why = format!(
+        let (signals, why) = match (self.worker.here(), self.error()) {
+            (Some(slot), None) => return slot.signals(),
+            (Some(slot), Some(error)) => (slot.signals(), error.to_owned()),
+            (None, _) => (
+                self.known.signals.clone(),
+                format!(
                     "reading {} takes longer than [limits] scrape_deadline",
                     self.name
-                );
-                let signals = self.known.signals.iter().map(|(signal, is)| {
-                    let is = match is {
-                        Availability::Available => Availability::Absent(why.clone()),
-                        other => other.clone(),
-                    };
-                    (*signal, is)
-                });
-                signals.collect()
-            }
-        }
+                ),
+            ),
+        };
+        let absent = |is| match is {
+            Availability::Available => Availability::Absent(why.clone()),
+            other => other,
+        };
+        let signals = signals.into_iter();
+        signals.map(|(signal, is)| (signal, absent(is))).collect()
     }
 
     /// Begins to take in what came through the ring buffer.
     pub fn begin_drain(&mut self, cgroups: &Arc<Cgroups>) {
         self.remember();
+        self.work = Work::Drain;
         let cgroups = cgroups.clone();
         self.worker.start(move |slot| {
             slot.follow();
@@ -134,6 +161,7 @@ impl Collector {
         if signals.is_empty() {
             return;
         }
+        self.work = Work::Families;
         self.worker
             .start(move |slot| match slot.families(&signals) {
                 Ok(families) => Came {
@@ -147,16 +175,30 @@ impl Collector {
             });
     }
 
-    /// Waits for what was begun. Without it by then, it is left out.
-    ///
-    /// # Errors
-    /// When the kernel refused a map.
-    pub fn finish(&mut self, until: Instant) -> anyhow::Result<Vec<Family>> {
+    /// Waits for what was begun. Without it by then, or where it failed, it is
+    /// left out.
+    pub fn finish(&mut self, until: Instant) -> Vec<Family> {
         let Some(mut came) = self.worker.finish(until) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
         self.events.append(&mut came.events);
-        came.error.map_or(Ok(came.families), Err)
+        self.note(came.error.map(|error| format!("{error:#}")));
+        came.families
+    }
+
+    /// Tells of an error once, and when it is over.
+    fn note(&mut self, error: Option<String>) {
+        let collector = self.name;
+        let before = &mut self.errors[self.work as usize];
+        match &error {
+            Some(error) if before.as_ref() != Some(error) => {
+                tracing::error!(collector, error, "cannot be read: its series are missing");
+            }
+            None if before.is_some() => tracing::info!(collector, "is read again"),
+            _ => {}
+        }
+        self.failed += u64::from(error.is_some());
+        *before = error;
     }
 
     /// The events since the last call.
@@ -181,7 +223,10 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::mpsc::{self, Receiver},
+        sync::{
+            Mutex,
+            mpsc::{self, Receiver},
+        },
         time::Duration,
     };
 
@@ -260,19 +305,19 @@ mod tests {
 
         answer.send(()).unwrap();
         collector.begin_drain(&cgroups);
-        collector.finish(never()).unwrap();
+        collector.finish(never());
         assert_eq!(collector.take_events().len(), 1);
         assert!(collector.state().answers);
         assert_eq!(collector.state().left_out, 0);
 
         collector.begin_drain(&cgroups);
-        collector.finish(Instant::now()).unwrap();
+        collector.finish(Instant::now());
         assert!(!collector.state().answers);
         for times in 2..5 {
             collector.begin_drain(&cgroups);
             collector.begin_families(|_| true);
             // It would wait for a day.
-            assert_eq!(collector.finish(never()).unwrap(), []);
+            assert_eq!(collector.finish(never()), []);
             assert_eq!(collector.state().left_out, times);
         }
         // What is known of it stays, so that no sum goes back.
@@ -288,5 +333,75 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(collector.take_events().len(), 1);
+    }
+    /// A module that cannot be read as long as somebody wants.
+    struct Failing(Arc<Mutex<bool>>);
+
+    impl Failing {
+        fn come_to<T>(&self, what: T) -> anyhow::Result<T> {
+            let fails = *self.0.lock().unwrap();
+            anyhow::ensure!(!fails, "on purpose");
+            Ok(what)
+        }
+    }
+
+    impl Module for Failing {
+        fn object(&self) -> &'static ObjectFile {
+            &ZFS
+        }
+        fn attach(&mut self, _: &[&'static Signal], _: &Options) -> anyhow::Result<()> {
+            Ok(())
+        }
+        fn detach(&mut self) {}
+        fn loaded(&self) -> Option<&Loaded> {
+            None
+        }
+        fn loaded_mut(&mut self) -> Option<&mut Loaded> {
+            None
+        }
+        fn ring(&self) -> Option<&RingBuf<MapData>> {
+            None
+        }
+        fn drain(&mut self, _: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
+            self.come_to(Vec::new())
+        }
+        fn families(&mut self, _: &[&'static Signal]) -> anyhow::Result<Vec<Family>> {
+            self.come_to(Vec::new())
+        }
+        fn map_states(&self) -> Vec<MapState> {
+            Vec::new()
+        }
+        fn losses(&self) -> Vec<(&'static str, u64)> {
+            Vec::new()
+        }
+        fn folded(&self) -> Vec<(&'static str, u64)> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_collector_that_fails_is_left_out_until_it_is_read_again() {
+        let fails = Arc::new(Mutex::new(false));
+        let wanted = [catalogue::find("zfs.op_latency").unwrap()];
+        let rings = Arc::new(Rings::new().unwrap());
+        let module = Box::new(Failing(fails.clone()));
+        let slot = Slot::new(module, &wanted, &Options::default(), &rings);
+        let mut collector = Collector::new(slot).unwrap();
+        let cgroups = Arc::new(Cgroups::new(None));
+        let drain = |collector: &mut Collector, fail| {
+            *fails.lock().unwrap() = fail;
+            collector.begin_drain(&cgroups);
+            let families = collector.finish(Instant::now() + Duration::from_hours(24));
+            assert_eq!(families, []);
+            (collector.state().answers, collector.state().left_out)
+        };
+        assert_eq!(drain(&mut collector, false), (true, 0));
+        assert_eq!(drain(&mut collector, true), (false, 1));
+        assert_eq!(drain(&mut collector, true), (false, 2));
+        assert_eq!(collector.error(), Some("on purpose"));
+        // What was no signal before has its own reason still.
+        assert!(collector.signals()[0].1.reason().is_some());
+        assert_eq!(drain(&mut collector, false), (true, 2));
+        assert_eq!(collector.error(), None);
     }
 }

@@ -137,7 +137,7 @@ impl Reader {
         }
         self.node.drain()?;
         for module in &mut self.modules {
-            module.finish(until)?;
+            module.finish(until);
             for event in module.take_events() {
                 self.events.push(event);
             }
@@ -269,7 +269,7 @@ impl Reader {
         }
         let mut families = self.node.families(&signals, facts)?;
         for module in &mut self.modules {
-            families.extend(module.finish(until)?);
+            families.extend(module.finish(until));
         }
         if facts {
             let facts = self.facts(until)?;

@@ -11,7 +11,7 @@ use kldtrace_exporters::model::Value;
 use serde_json::Value as Json;
 
 use super::{
-    beside::{Daemon, said},
+    beside::{ADDRESS, Daemon, said},
     kernel::root,
     pair::Pair,
 };
@@ -165,4 +165,61 @@ fn a_daemon_shows_what_planes_do_and_tells_it_on() {
     let mut gone = daemon.command("rm", &["-r", "/sys/fs/bpf/kldtrace/planes"]);
     assert!(gone.output().unwrap().status.success());
     daemon.wait_for("the loss", |_| served() == Some(0));
+}
+
+/// What cannot be read of planes costs their series, and no others; packets are
+/// told meanwhile, and all is there again when the file is.
+#[test]
+fn a_damaged_state_of_planes_costs_nothing_else() {
+    const STATE: &str = "/var/lib/kldtrace/planes/state.json";
+    if !root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::new("damaged");
+    let daemon = Daemon::start(
+        &pair,
+        folder.path(),
+        "[signals]\nenable = [\"self.*\", \"planes.*\", \"block.*\"]",
+    );
+    let policy = folder.path().join("planes.toml");
+    fs::write(&policy, POLICY).unwrap();
+    let applied = daemon.run(&["planes", "apply", policy.to_str().unwrap()]);
+    assert!(applied.status.success(), "{}", said(&applied));
+    daemon.wait_for("the planes", Daemon::available);
+    let sh = |script: &str| {
+        let done = daemon.command("sh", &["-c", script]).output().unwrap();
+        assert!(done.status.success(), "{}", said(&done));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let scrape = || sh(&format!("curl -sSf http://{ADDRESS}/metrics"));
+    let answers = |is: u8| format!("kldtrace_collector_answers{{collector=\"plane\"}} {is}\n");
+    let text = scrape();
+    assert!(text.contains(&answers(1)) && text.contains("kldtrace_plane_attached"));
+
+    sh(&format!("cp {STATE} /var/lib/kept && echo '{{' > {STATE}"));
+    let text = scrape();
+    assert!(text.contains(&answers(0)), "{text}");
+    assert!(text.contains("kldtrace_signal_available{signal=\"planes.packets\"} 0\n"));
+    assert!(text.contains("kldtrace_signal_available{signal=\"block.bytes\"} 1\n"));
+    assert!(!text.contains("kldtrace_plane_attached"), "{text}");
+
+    let from = SocketAddr::from(([10, 99, 0, 2], 4001));
+    let socket = Pair::within(&pair.peer, || UdpSocket::bind(from).unwrap());
+    for _ in 0..3 {
+        let to = SocketAddr::from(([10, 99, 0, 1], 7002));
+        socket.send_to(&[7; 72], to).unwrap();
+    }
+    let events = ["events", "planes", "--json", "--socket"];
+    let events = [&events[..], &[daemon.socket.to_str().unwrap()]].concat();
+    daemon.wait_for("each packet to be told", |daemon| {
+        let told = String::from_utf8(daemon.run(&events).stdout).unwrap();
+        told.lines().filter(|line| line.contains("7002")).count() == 3
+    });
+
+    sh(&format!("cp /var/lib/kept {STATE}"));
+    let text = scrape();
+    assert!(text.contains(&answers(1)), "{text}");
+    let would = ["p", "would_drop", "default"];
+    assert_eq!(daemon.number("kldtrace_plane_packets", &would), Some(3));
 }
