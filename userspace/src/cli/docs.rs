@@ -1,5 +1,7 @@
 //! `kldtrace docs`: what is generated from the definitions.
 
+mod commands;
+
 use std::{io::Write, process::ExitCode};
 
 use clap::{Args, CommandFactory as _, Subcommand};
@@ -30,6 +32,8 @@ enum What {
     Reference,
     /// The reference of the configuration, as Markdown
     Config,
+    /// What --help of each command prints, as Markdown
+    Cli,
     /// The man page
     Man,
     /// Completions for a shell
@@ -51,7 +55,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             )?;
             writeln!(out, "```toml\n{}```", Config::example())?;
         }
-        What::Man => man(&mut out)?,
+        What::Cli => commands::page(&mut out)?,
+        What::Man => commands::man(&mut out)?,
         What::Completions { shell } => {
             // It panics where it cannot write.
             let mut script = Vec::new();
@@ -60,19 +65,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// One page for the command and all its subcommands.
-fn man(out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut command = Cli::command();
-    command.build();
-    clap_mangen::Man::new(command.clone()).render(out)?;
-    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
-        let page = clap_mangen::Man::new(subcommand.clone()).title(subcommand.get_name());
-        page.render_description_section(out)?;
-        page.render_options_section(out)?;
-    }
-    Ok(())
 }
 
 fn reference(out: &mut dyn Write) -> std::io::Result<()> {

@@ -29,11 +29,14 @@ Examples:
   kldtrace latency block --by device,op    block devices, reads and writes apart
   kldtrace latency tcp --by unit --duration 10s --json
   kldtrace events zfs --follow             slow operations, with where their time went
+  kldtrace latency zfs --explain           where the time of slow operations went
   kldtrace doctor                          what this kernel serves, and what not and why
   kldtrace daemon --config /etc/kldtrace.toml
-  kldtrace config --example                every setting with its default";
+  kldtrace config --example                every setting with its default
+  kldtrace planes check planes.toml        what a policy of the node's networks would do";
 
-/// Sees where the time goes on a Linux node: scheduler, TCP, block devices.
+/// Sees where the time goes on a Linux node: scheduler, TCP, block devices, ZFS,
+/// WireGuard; and keeps its networks apart.
 #[derive(Debug, Parser)]
 #[command(name = "kldtrace", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {

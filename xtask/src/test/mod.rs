@@ -51,9 +51,10 @@ const BESIDE: &[&str] = &[
     "--test=bundle",
 ];
 /// Generated pages of the book, and the argument of `kldtrace docs` for each.
-const REFERENCE: [(&str, &str); 2] = [
+const REFERENCE: [(&str, &str); 3] = [
     ("docs/src/reference/signals.md", "reference"),
     ("docs/src/reference/configuration.md", "config"),
+    ("docs/src/reference/cli.md", "cli"),
 ];
 
 /// Runs the subcommand.
