@@ -7,9 +7,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use crate::planes::{roots::Roots, watch::watch};
+
+/// How long after an error interfaces are followed again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A thread that follows them.
 pub(super) struct Follower {
@@ -27,9 +31,13 @@ impl Follower {
         let flag = stop.clone();
         let thread = thread::Builder::new().name("planes".to_owned());
         let thread = thread.spawn(move || {
-            if let Err(error) = watch(&Roots::default(), &flag) {
+            while let Err(error) = watch(&Roots::default(), &flag) {
                 let error = format!("{error:#}");
-                tracing::error!(error, "planes do not follow interfaces");
+                tracing::error!(error, "planes do not follow interfaces: tried again in 5 s");
+                let until = Instant::now() + AGAIN;
+                while Instant::now() < until && !flag.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(100));
+                }
             }
         })?;
         Ok(Self { stop, thread })
