@@ -6,8 +6,8 @@
 //! instructions stay, as jumps and the types of functions are by place: what is
 //! no longer needed does nothing, and the verifier removes that.
 //!
-//! Everything is done within a block, in which each instruction follows the one
-//! before it.
+//! What registers hold is followed within a block, in which each instruction
+//! follows the one before it; what is still needed, along all ways.
 
 use std::collections::{BTreeMap, BTreeSet};
 
