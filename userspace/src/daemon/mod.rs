@@ -215,25 +215,9 @@ async fn reload(
             return old;
         }
     };
-    let fixed = |config: &Config| {
-        (
-            config.listen.clone(),
-            config.log.clone(),
-            config.node.clone(),
-            config.spool.clone(),
-            config.loki.clone(),
-            config.otlp.clone(),
-            config.journal.clone(),
-        )
-    };
-    if fixed(&new) != fixed(&old) {
-        tracing::warn!(
-            "changes of [listen], [log], [node], [spool], [loki], [otlp] and [journal] take a restart"
-        );
-    }
-    // What is used is what is remembered: else the next reload would not say it
-    // again.
-    let new = Config {
+    // What is in force until a restart is what is remembered: so the next
+    // reload says again that it is not what the file has.
+    let in_force = Config {
         listen: old.listen.clone(),
         log: old.log.clone(),
         node: old.node.clone(),
@@ -241,8 +225,14 @@ async fn reload(
         loki: old.loki.clone(),
         otlp: old.otlp.clone(),
         journal: old.journal.clone(),
-        ..new
+        ..new.clone()
     };
+    if in_force != new {
+        tracing::warn!(
+            "changes of [listen], [log], [node], [spool], [loki], [otlp] and [journal] take a restart"
+        );
+    }
+    let new = in_force;
     *fleet.write().unwrap_or_else(PoisonError::into_inner) = Fleet::new(&new);
     let probes = |config: &Config| {
         (
