@@ -17,12 +17,35 @@ use crate::{
     kernel::loader::{Availability, Loaded},
 };
 
+/// What a slot is asked for.
+#[derive(Clone, Copy)]
+enum Work {
+    Drain,
+    Families,
+}
+
 /// What work on a slot came to.
-#[derive(Default)]
 struct Came {
+    work: Work,
     events: Vec<Event>,
     families: Vec<Family>,
     error: Option<anyhow::Error>,
+}
+
+impl Came {
+    fn new(work: Work, came: anyhow::Result<(Vec<Event>, Vec<Family>)>) -> Self {
+        let (came, error) = match came {
+            Ok(came) => (came, None),
+            Err(error) => (Default::default(), Some(error)),
+        };
+        let (events, families) = came;
+        Self {
+            work,
+            events,
+            families,
+            error,
+        }
+    }
 }
 
 /// What was known of a slot before it was given away.
@@ -33,13 +56,6 @@ struct Known {
     signals: Vec<(&'static Signal, Availability)>,
 }
 
-/// What a slot is asked for.
-#[derive(Clone, Copy)]
-enum Work {
-    Drain,
-    Families,
-}
-
 /// A slot that may not answer.
 pub(super) struct Collector {
     name: &'static str,
@@ -47,8 +63,6 @@ pub(super) struct Collector {
     known: Known,
     /// Events that came with work that was done too late.
     events: Vec<Event>,
-    /// What it is asked for now, or was last.
-    work: Work,
     /// Why it failed the last time, by [`Work`].
     errors: [Option<String>; 2],
     /// How often it failed.
@@ -65,7 +79,6 @@ impl Collector {
             worker: Worker::new(name, slot)?,
             known: Known::default(),
             events: Vec::new(),
-            work: Work::Drain,
             errors: [None, None],
             failed: 0,
         })
@@ -133,20 +146,11 @@ impl Collector {
     /// Begins to take in what came through the ring buffer.
     pub fn begin_drain(&mut self, cgroups: &Arc<Cgroups>) {
         self.remember();
-        self.work = Work::Drain;
         let cgroups = cgroups.clone();
         self.worker.start(move |slot| {
             slot.follow();
-            match slot.drain(&|id| node::unit(&cgroups, id).0) {
-                Ok(events) => Came {
-                    events,
-                    ..Came::default()
-                },
-                Err(error) => Came {
-                    error: Some(error),
-                    ..Came::default()
-                },
-            }
+            let events = slot.drain(&|id| node::unit(&cgroups, id).0);
+            Came::new(Work::Drain, events.map(|events| (events, Vec::new())))
         });
     }
 
@@ -161,38 +165,40 @@ impl Collector {
         if signals.is_empty() {
             return;
         }
-        self.work = Work::Families;
-        self.worker
-            .start(move |slot| match slot.families(&signals) {
-                Ok(families) => Came {
-                    families,
-                    ..Came::default()
-                },
-                Err(error) => Came {
-                    error: Some(error),
-                    ..Came::default()
-                },
-            });
+        self.worker.start(move |slot| {
+            let families = slot.families(&signals);
+            Came::new(
+                Work::Families,
+                families.map(|families| (Vec::new(), families)),
+            )
+        });
     }
 
     /// Waits for what was begun. Without it by then, or where it failed, it is
     /// left out.
     pub fn finish(&mut self, until: Instant) -> Vec<Family> {
-        let Some(mut came) = self.worker.finish(until) else {
-            return Vec::new();
-        };
+        let came = self.worker.finish(until);
+        came.map_or_else(Vec::new, |came| self.take(came))
+    }
+
+    /// Takes in what came of work; its families are for whoever asked in time.
+    fn take(&mut self, mut came: Came) -> Vec<Family> {
         self.events.append(&mut came.events);
-        self.note(came.error.map(|error| format!("{error:#}")));
+        self.note(came.work, came.error.map(|error| format!("{error:#}")));
         came.families
     }
 
     /// Tells of an error once, and when it is over.
-    fn note(&mut self, error: Option<String>) {
+    fn note(&mut self, work: Work, error: Option<String>) {
         let collector = self.name;
-        let before = &mut self.errors[self.work as usize];
+        let before = &mut self.errors[work as usize];
         match &error {
             Some(error) if before.as_ref() != Some(error) => {
-                tracing::error!(collector, error, "cannot be read: its series are missing");
+                tracing::error!(
+                    collector,
+                    error,
+                    "cannot be read: series or events are missing"
+                );
             }
             None if before.is_some() => tracing::info!(collector, "is read again"),
             _ => {}
@@ -208,9 +214,9 @@ impl Collector {
 
     /// Takes back a slot that was away, and keeps what is known of it.
     fn remember(&mut self) {
-        if let Some(mut late) = self.worker.late() {
+        if let Some(late) = self.worker.late() {
             // Its families are of another scrape.
-            self.events.append(&mut late.events);
+            self.take(late);
         }
         if let Some(slot) = self.worker.here() {
             self.known.signals = slot.signals();
@@ -223,10 +229,7 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            Mutex,
-            mpsc::{self, Receiver},
-        },
+        sync::mpsc::{self, Receiver, Sender},
         time::Duration,
     };
 
@@ -242,10 +245,22 @@ mod tests {
         signals::{module::Module, rings::Rings},
     };
 
-    /// A module whose ring buffer takes as long as somebody wants.
-    struct Hanging(Receiver<()>);
+    /// A module of which somebody says what comes of reading its ring buffer, and
+    /// when.
+    struct Made(Receiver<anyhow::Result<()>>);
 
-    impl Module for Hanging {
+    impl Made {
+        fn collector() -> (Sender<anyhow::Result<()>>, Collector) {
+            let (answer, answers) = mpsc::channel();
+            let wanted = [catalogue::find("zfs.op_latency").unwrap()];
+            let rings = Arc::new(Rings::new().unwrap());
+            let made = Box::new(Self(answers));
+            let slot = Slot::new(made, &wanted, &Options::default(), &rings);
+            (answer, Collector::new(slot).unwrap())
+        }
+    }
+
+    impl Module for Made {
         fn object(&self) -> &'static ObjectFile {
             &ZFS
         }
@@ -263,7 +278,7 @@ mod tests {
             None
         }
         fn drain(&mut self, unit: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
-            self.0.recv()?;
+            self.0.recv()??;
             Ok(vec![Event {
                 id: 0,
                 time_ns: 0,
@@ -290,20 +305,11 @@ mod tests {
 
     #[test]
     fn a_collector_that_hangs_is_left_out_and_nobody_waits_for_it_twice() {
-        let (answer, hangs) = mpsc::channel();
-        let wanted = [catalogue::find("zfs.op_latency").unwrap()];
-        let rings = Arc::new(Rings::new().unwrap());
-        let slot = Slot::new(
-            Box::new(Hanging(hangs)),
-            &wanted,
-            &Options::default(),
-            &rings,
-        );
-        let mut collector = Collector::new(slot).unwrap();
+        let (answer, mut collector) = Made::collector();
         let cgroups = Arc::new(Cgroups::new(None));
         let never = || Instant::now() + Duration::from_hours(24);
 
-        answer.send(()).unwrap();
+        answer.send(Ok(())).unwrap();
         collector.begin_drain(&cgroups);
         collector.finish(never());
         assert_eq!(collector.take_events().len(), 1);
@@ -327,81 +333,50 @@ mod tests {
         assert!(collector.loaded().is_none());
 
         // It answers after all, and what it took in is not lost.
-        answer.send(()).unwrap();
+        answer.send(Ok(())).unwrap();
         while !collector.state().answers {
             collector.begin_families(|_| true);
             std::thread::yield_now();
         }
         assert_eq!(collector.take_events().len(), 1);
     }
-    /// A module that cannot be read as long as somebody wants.
-    struct Failing(Arc<Mutex<bool>>);
-
-    impl Failing {
-        fn come_to<T>(&self, what: T) -> anyhow::Result<T> {
-            let fails = *self.0.lock().unwrap();
-            anyhow::ensure!(!fails, "on purpose");
-            Ok(what)
-        }
-    }
-
-    impl Module for Failing {
-        fn object(&self) -> &'static ObjectFile {
-            &ZFS
-        }
-        fn attach(&mut self, _: &[&'static Signal], _: &Options) -> anyhow::Result<()> {
-            Ok(())
-        }
-        fn detach(&mut self) {}
-        fn loaded(&self) -> Option<&Loaded> {
-            None
-        }
-        fn loaded_mut(&mut self) -> Option<&mut Loaded> {
-            None
-        }
-        fn ring(&self) -> Option<&RingBuf<MapData>> {
-            None
-        }
-        fn drain(&mut self, _: &dyn Fn(u64) -> Arc<str>) -> anyhow::Result<Vec<Event>> {
-            self.come_to(Vec::new())
-        }
-        fn families(&mut self, _: &[&'static Signal]) -> anyhow::Result<Vec<Family>> {
-            self.come_to(Vec::new())
-        }
-        fn map_states(&self) -> Vec<MapState> {
-            Vec::new()
-        }
-        fn losses(&self) -> Vec<(&'static str, u64)> {
-            Vec::new()
-        }
-        fn folded(&self) -> Vec<(&'static str, u64)> {
-            Vec::new()
-        }
-    }
 
     #[test]
     fn a_collector_that_fails_is_left_out_until_it_is_read_again() {
-        let fails = Arc::new(Mutex::new(false));
-        let wanted = [catalogue::find("zfs.op_latency").unwrap()];
-        let rings = Arc::new(Rings::new().unwrap());
-        let module = Box::new(Failing(fails.clone()));
-        let slot = Slot::new(module, &wanted, &Options::default(), &rings);
-        let mut collector = Collector::new(slot).unwrap();
+        let (answer, mut collector) = Made::collector();
         let cgroups = Arc::new(Cgroups::new(None));
-        let drain = |collector: &mut Collector, fail| {
-            *fails.lock().unwrap() = fail;
+        let drain = |collector: &mut Collector, fails: bool| {
+            let comes = if fails {
+                Err(anyhow::anyhow!("on purpose"))
+            } else {
+                Ok(())
+            };
+            answer.send(comes).unwrap();
             collector.begin_drain(&cgroups);
-            let families = collector.finish(Instant::now() + Duration::from_hours(24));
-            assert_eq!(families, []);
+            collector.finish(Instant::now() + Duration::from_hours(24));
             (collector.state().answers, collector.state().left_out)
         };
         assert_eq!(drain(&mut collector, false), (true, 0));
         assert_eq!(drain(&mut collector, true), (false, 1));
         assert_eq!(drain(&mut collector, true), (false, 2));
         assert_eq!(collector.error(), Some("on purpose"));
-        // What was no signal before has its own reason still.
-        assert!(collector.signals()[0].1.reason().is_some());
         assert_eq!(drain(&mut collector, false), (true, 2));
         assert_eq!(collector.error(), None);
+    }
+
+    /// An error is told as well that comes when nobody waits any more.
+    #[test]
+    fn a_collector_that_fails_late_has_failed() {
+        let (answer, mut collector) = Made::collector();
+        let cgroups = Arc::new(Cgroups::new(None));
+        collector.begin_drain(&cgroups);
+        collector.finish(Instant::now());
+        answer.send(Err(anyhow::anyhow!("late"))).unwrap();
+        while collector.error().is_none() {
+            collector.begin_families(|_| false);
+            std::thread::yield_now();
+        }
+        assert_eq!(collector.error(), Some("late"));
+        assert!(!collector.state().answers);
     }
 }
