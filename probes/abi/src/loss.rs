@@ -63,7 +63,8 @@ pub enum Loss {
     /// A flow of a plane could not be kept: its answers are judged by the
     /// rules, until the next packet that leaves.
     PlaneFlow = 21,
-    /// What a source sends could not be kept: a rate did not hold for a packet.
+    /// What a source has sent gave way to what another has: it has its whole
+    /// share again.
     PlaneRate = 22,
 }
 

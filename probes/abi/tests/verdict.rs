@@ -1,10 +1,13 @@
 //! What verdicts are made from, each by itself. The whole is tested where
 //! policies are compiled.
 
+use std::collections::HashSet;
+
 use kldtrace_abi::plane::{
-    Address, Bucket, BucketKey, Facts, Family, Flow, FlowKey, Fragment, Rate,
+    Address, Facts, Family, Flow, FlowKey, Fragment, Rate,
     flow::begins,
     image::{self, Cell},
+    rate::{BucketKey, SETS, Set, Taken, WAYS},
     service::{self, Always, Service},
     table::{self, Classes},
 };
@@ -41,11 +44,42 @@ proptest! {
         let rate = Rate { interval, early: (burst - 1) * interval };
         // Monotonic time is later than any burst on a node that has booted.
         let mut now = 100 * SECOND;
-        let mut bucket = Bucket::default();
+        let mut set = Set::default();
         let mut tokens = Tokens { credit: burst * interval, filled: now };
         for wait in waits {
             now += wait / burst;
-            prop_assert_eq!(bucket.take(rate, now), tokens.take(rate, now));
+            let expected = if tokens.take(rate, now) { Taken::Within } else { Taken::Over };
+            prop_assert_eq!(set.take(5, rate, now), expected);
+        }
+    }
+
+    /// As many sources as there are ways have each their own share; one more takes
+    /// the place of who owes least, which is said if that still owes something.
+    #[test]
+    fn who_owes_least_gives_way(wait in 0..20 * SECOND, taken in prop::collection::vec(1..10_u64, WAYS)) {
+        let rate = Rate { interval: SECOND, early: 9 * SECOND };
+        let mut set = Set::default();
+        let now = 100 * SECOND;
+        for (source, taken) in (1..).zip(&taken) {
+            for _ in 0..*taken {
+                prop_assert_eq!(set.take(source, rate, now), Taken::Within);
+            }
+        }
+        let now = now + wait;
+        let least = *taken.iter().min().unwrap_or(&0);
+        let owes = least * SECOND > wait;
+        let expected = if owes { Taken::Crowded } else { Taken::Within };
+        prop_assert_eq!(set.take(99, rate, now), expected);
+        let gone = taken.iter().position(|one| *one == least);
+        for (place, (source, taken)) in (1..).zip(&taken).enumerate() {
+            // As it was, unless it has given way: then it has all of its share.
+            if Some(place) != gone {
+                let left = 10 - (taken * SECOND).saturating_sub(wait).div_ceil(SECOND);
+                for _ in 0..left {
+                    prop_assert_eq!(set.take(source, rate, now), Taken::Within);
+                }
+                prop_assert_eq!(set.take(source, rate, now), Taken::Over);
+            }
         }
     }
 
@@ -88,6 +122,29 @@ fn hosts_of_ipv6_share_a_bucket_with_their_network() {
     assert_ne!(BucketKey::plane(&of(Family::V6, 8, 8), 3), one);
     assert_ne!(BucketKey::plane(&host, 4), one);
     assert_ne!(BucketKey::rule(&host, 3), one);
+    let (mark, set) = one.mark();
+    assert!(mark != 0 && set < SETS);
+}
+
+/// Sources that are near each other, and rates of one source, lie in all sets: else
+/// there is room for fewer than it seems.
+#[test]
+fn buckets_spread_over_all_sets() {
+    let mut seen = HashSet::new();
+    let mut marks = HashSet::new();
+    for host in 0..1 << 17 {
+        let source = Address::v4((0x0a00_0000_u32 + host).to_be_bytes());
+        let facts = Facts {
+            source,
+            ..facts(17)
+        };
+        let (mark, set) = BucketKey::rule(&facts, host % 3).mark();
+        seen.insert(set);
+        marks.insert(mark);
+    }
+    assert_eq!(marks.len(), 1 << 17);
+    // By chance e^-4 of all have none.
+    assert!(seen.len() > SETS as usize * 97 / 100, "{}", seen.len());
 }
 
 fn facts(protocol: u8) -> Facts {

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use kldtrace_abi::plane::{
-    Action, Facts, Outcome, at_once, by_rules, count::counter, learn, recalled, refuse,
+    Action, Facts, Outcome, at_once, by_rules, charge, count::counter, learn, recalled, refuse,
 };
 
 use crate::{
@@ -37,6 +37,9 @@ pub fn plane_ingress(ctx: XdpContext) -> u32 {
     {
         judge(image, first, plane, seen);
         keep(image, first, plane, seen);
+    }
+    if seen.outcome.limited != 0 {
+        limit(image, first, plane, seen);
     }
     if matches!(seen.outcome.action, Action::WouldDrop) {
         keep_out(image, first, plane, seen);
@@ -96,6 +99,18 @@ fn keep(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen
     } = seen;
     // Without an image there is nothing to keep.
     let _ = learn(&mut Maps::new(image, first, found), plane, facts, *outcome);
+}
+
+/// Drops what is over a rate.
+#[inline(never)]
+fn limit(image: &'static Image, first: &'static Chunk, plane: u8, seen: &mut Seen) {
+    let Seen {
+        facts,
+        found,
+        outcome,
+        ..
+    } = seen;
+    *outcome = charge(&mut Maps::new(image, first, found), plane, facts, *outcome);
 }
 
 /// Refuses the flow of what passes in audit mode alone.

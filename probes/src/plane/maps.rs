@@ -9,11 +9,12 @@ use aya_ebpf::{
 use kldtrace_abi::{
     loss::Loss,
     plane::{
-        Address, Bucket, BucketKey, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
+        Address, Cell, Cells, Flow, FlowKey, Leaf, ShortKey, Tables, address,
         count::{Count, Told},
         flow::STAMPS,
         image::{CHUNK, Header},
         memo::{MEMOS, Memo},
+        rate::{SETS, Set},
         table::{self, Query},
     },
 };
@@ -46,9 +47,17 @@ const STAMPS_EACH: usize = 2048;
 #[btf_map]
 static PLANE_STAMPS: Array<[u16; STAMPS_EACH], { STAMPS as usize / STAMPS_EACH }> = Array::new();
 
-/// What sources have used of rates.
+/// Sets of buckets in one value of the map: a page.
+const SETS_EACH: usize = 64;
+
+/// What sources have used of rates: 2 MiB. What can be mapped begins with a page,
+/// so each set is one line of the cache.
 #[btf_map]
-static PLANE_BUCKETS: LruHashMap<BucketKey, Bucket, 131_072> = LruHashMap::new();
+static PLANE_BUCKETS: Array<
+    [Set; SETS_EACH],
+    { SETS as usize / SETS_EACH },
+    { BPF_F_MMAPABLE as usize },
+> = Array::new();
 
 /// Entries in one value of the memo: an index of values is short enough to
 /// stay in the CPU's own cache, and a value is a page.
@@ -183,17 +192,17 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {
-        if PLANE_BUCKETS.get_ptr_mut(key).is_none() {
-            // Of two CPUs at once one is first: both find what it made.
-            let _ = PLANE_BUCKETS.insert(key, Bucket::default(), 0);
-        }
-        let Some(bucket) = PLANE_BUCKETS.get_ptr_mut(key) else {
-            lose(Loss::PlaneRate);
-            return None;
-        };
-        // SAFETY: as above.
-        Some(unsafe { &mut *bucket })
+    fn buckets(&mut self, set: u32) -> Option<&mut Set> {
+        let each = SETS_EACH as u32;
+        let sets = value(&PLANE_BUCKETS, set / each)?;
+        // SAFETY: memory of the map, which all CPUs write in words.
+        let sets = unsafe { &mut *sets };
+        Some(&mut sets[(set % each) as usize])
+    }
+
+    #[inline(always)]
+    fn crowded(&mut self) {
+        lose(Loss::PlaneRate);
     }
 
     #[inline(always)]

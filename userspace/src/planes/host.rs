@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 
 use kldtrace_abi::plane::{
-    Bucket, BucketKey, Cell, Cells, Facts, Flow, FlowKey, Memo, Outcome, Tables, judge,
-    leave::leaves,
+    Cell, Cells, Facts, Flow, FlowKey, Memo, Outcome, Tables, judge, leave::leaves, rate::Set,
 };
 
 /// What the kernel's maps would hold.
@@ -17,8 +16,10 @@ pub struct Host {
     pub flows: HashMap<FlowKey, Flow>,
     /// When flows were last seen, by the place of their stamp.
     pub stamps: HashMap<u32, u16>,
-    /// What sources have used.
-    pub buckets: HashMap<BucketKey, Bucket>,
+    /// What sources have used, by the number of the set.
+    pub buckets: HashMap<u32, Set>,
+    /// Buckets that gave way to others before their time.
+    pub crowded: u64,
     /// What was decided a moment ago, by its place.
     pub memos: HashMap<u32, Memo>,
     /// The time, in nanoseconds.
@@ -65,8 +66,12 @@ impl Tables for Host {
         self.flows.insert(*key, flow);
     }
 
-    fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket> {
-        Some(self.buckets.entry(*key).or_default())
+    fn buckets(&mut self, set: u32) -> Option<&mut Set> {
+        Some(self.buckets.entry(set).or_default())
+    }
+
+    fn crowded(&mut self) {
+        self.crowded += 1;
     }
 
     fn memo(&mut self, place: u32) -> Option<&mut Memo> {

@@ -20,8 +20,9 @@ use kldtrace_abi::plane::{Action, Flow, FlowKey, Link, Rate, Reason, parse};
 
 use super::{large, packet::Packet, pair::sh, run, spoof::spoofing};
 
-const ROUNDS: usize = 101;
-const REPEAT: u32 = 20_000;
+const ROUNDS: usize = 7;
+/// So many that what other programs have left in the caches does not count.
+const REPEAT: u32 = 1_000_000;
 
 fn fd(programs: &mut Programs, name: &str) -> ProgramFd {
     let program: &mut Xdp = programs.ebpf.program_mut(name).unwrap().try_into().unwrap();
@@ -224,6 +225,7 @@ impl XdpFilter {
         command.env("LIBXDP_SKIP_DISPATCHER", "1");
         if !command.output().is_ok_and(|output| output.status.success()) {
             println!("without xdp-filter, of Debian's xdp-tools");
+            sh("ip link del kldfilter0");
         }
         let mut programs = aya::programs::loaded_programs().flatten();
         let found =

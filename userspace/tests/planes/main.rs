@@ -22,6 +22,7 @@ mod nft;
 mod packet;
 mod pair;
 mod random;
+mod rates;
 mod reference;
 mod run;
 mod shown;

@@ -141,9 +141,10 @@ fn flows_and_first_packets_that_share_a_place_keep_their_verdicts() {
     }
 }
 
-/// A source that counts against a rate is asked about each time.
+/// What is remembered is the rules' answer: what is left of a source's share is
+/// asked each time.
 #[test]
-fn what_counts_against_a_rate_has_no_entry() {
+fn what_counts_against_a_rate_is_counted_each_time() {
     let plane = "rate = \"1/m\"\nburst = 2\n";
     let rule = "rate = \"1/m\"\nburst = 2\n";
     for (head, tail) in [(plane, ""), ("", rule)] {

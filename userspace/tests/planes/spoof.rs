@@ -16,7 +16,7 @@ const PROG_TYPE_XDP: u64 = 6;
 const ATTACH_XDP: u64 = 37;
 
 /// What is added to the source: odd, so that it is every address once.
-const STEP: i32 = 0x4f1b_bcdd;
+pub const STEP: i32 = 0x4f1b_bcdd;
 
 fn bpf(command: i32, attr: &mut [u64; 18]) -> io::Result<RawFd> {
     // SAFETY: the kernel reads the attributes and what they point to, which

@@ -7,8 +7,9 @@
 //!
 //! - A *flow's* has all that a [`FlowKey`](super::FlowKey) has.
 //! - A *first packet's* has what rules look at: not the source port, and of a
-//!   source that is [`usual`] no more than that. What counts against a rate has
-//!   none.
+//!   source that is [`usual`] no more than that. Whose rates it counts against is
+//!   a part of the verdict; what is left of them is asked each time
+//!   ([`super::charge`]).
 //!
 //! An entry holds for a [`LEASE`], and for the generation of the policy that it
 //! came from and no other. Then the tables are asked again, so that a flow is

@@ -11,7 +11,7 @@
 //! that one entry is the whole swap: no packet sees a part of one policy and a
 //! part of another, however many tables there are. What must outlive a policy
 //! lies outside: [`Flow`]s, which packets that leave make ([`leave`]), and
-//! [`Bucket`]s.
+//! [buckets](rate::Set).
 //!
 //! # Cost that does not grow with the rules
 //!
@@ -49,9 +49,8 @@
 //! | is it neighbour discovery, DHCP, path MTU? | pass, unless the plane says otherwise | [`Reason::Always`] |
 //! | is the source on a block list of the plane? | drop | [`Reason::Blocked`] |
 //! | does it cross planes, and no `[[cross]]` is for these two? | drop | [`Reason::Cross`] |
-//! | is its source over the plane's rates? | drop | [`Reason::Rate`] |
+//! | is its source over the plane's rates, or that of the first rule that matches? | drop | [`Reason::Rate`] |
 //! | which rule matches first? | as it says | [`Reason::Rule`], [`Reason::Floor`] |
-//! | is its source over that rule's rate? | drop | [`Reason::Rate`] |
 //! | no rule matches | as the plane's default says | [`Reason::Default`] |
 //!
 //! The management floor is rules that the compiler puts in front of all others
@@ -71,7 +70,7 @@
 /// be raised with each change of one of them: what other versions have left in
 /// the kernel is then not taken over. Flows without their stamps would not be
 /// found.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 pub mod address;
 pub mod count;
@@ -96,5 +95,7 @@ pub use image::Cell;
 pub use memo::Memo;
 pub use outcome::{Action, Outcome, Reason};
 pub use parse::{EXTENSIONS, Link, Packet, parse, read};
-pub use rate::{Bucket, BucketKey, Rate};
-pub use verdict::{Cells, Tables, at_once, by_rules, judge, learn, recalled, refuse, unlimited};
+pub use rate::Rate;
+pub use verdict::{
+    Cells, Tables, at_once, by_rules, charge, judge, learn, recalled, refuse, unlimited,
+};

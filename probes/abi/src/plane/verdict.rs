@@ -10,7 +10,7 @@ use super::{
     },
     memo::{self, Memo},
     outcome::{Action, Outcome, PLANE_RATE, RULE_RATE, Reason},
-    rate::{Bucket, BucketKey},
+    rate::{BucketKey, Rate, Set, Taken},
     service::{self, Always},
     table::{self, Classes, Query},
     transport::UDP,
@@ -31,9 +31,10 @@ pub trait Tables: Cells {
     fn stamp(&mut self, place: u32) -> Option<&mut u16>;
     /// Keeps a flow, in place of the one that was there: by [`flow::keep`].
     fn remember(&mut self, key: &FlowKey, flow: Flow);
-    /// A source's bucket, made if it is new; `None` where there is no memory
-    /// for it, and then the rate does not hold.
-    fn bucket(&mut self, key: &BucketKey) -> Option<&mut Bucket>;
+    /// A set of buckets, which is less than [`super::rate::SETS`].
+    fn buckets(&mut self, set: u32) -> Option<&mut Set>;
+    /// Counts a bucket that gave way to another before its time.
+    fn crowded(&mut self);
     /// The entry at a place of the memo, which is less than [`memo::MEMOS`].
     fn memo(&mut self, place: u32) -> Option<&mut Memo>;
     /// Ticks of the kernel's clock, of which there are 100 to 1,000 in a second.
@@ -69,6 +70,9 @@ pub fn judge<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome {
         outcome = by_rules(tables, number, facts);
         // Without an image there is nothing to keep.
         let _ = learn(tables, number, facts, outcome);
+    }
+    if outcome.limited != 0 {
+        outcome = charge(tables, number, facts, outcome);
     }
     if matches!(outcome.action, Action::WouldDrop) {
         // Malformed packets and the like have no flow.
@@ -125,7 +129,7 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
     let Some(plane) = plane(tables, number) else {
         return Outcome::drop(Reason::Image);
     };
-    let outcome = ruled::<K, true>(tables, &plane, number, facts);
+    let outcome = ruled(tables, &plane, number, facts);
     let outcome = outcome.unwrap_or(Outcome::drop(Reason::Image));
     carried_out(&plane, outcome)
 }
@@ -134,18 +138,68 @@ pub fn by_rules<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Outcome
 #[inline(always)]
 pub fn learn<K: Tables>(tables: &mut K, number: u8, facts: &Facts, outcome: Outcome) -> Option<()> {
     let plane = plane(tables, number)?;
-    if outcome.limited == 0 {
-        memo::keep_first(tables, number, &plane, facts, outcome);
-    }
+    memo::keep_first(tables, number, &plane, facts, outcome);
     Some(())
 }
 
-/// What the rules say to a first packet, without counting it against rates.
+/// The fifth part, for what counts against rates: drops what is over one.
+#[inline(always)]
+pub fn charge<K: Tables>(tables: &mut K, number: u8, facts: &Facts, outcome: Outcome) -> Outcome {
+    let charged = charged(tables, number, facts, outcome);
+    charged.unwrap_or(Outcome::drop(Reason::Image))
+}
+
 /// `None`: the image is damaged.
+#[inline(always)]
+fn charged<K: Tables>(
+    tables: &mut K,
+    number: u8,
+    facts: &Facts,
+    outcome: Outcome,
+) -> Option<Outcome> {
+    let over = Outcome::drop(Reason::Rate).limited(outcome.limited);
+    let over = carried_out(&plane(tables, number)?, over);
+    if outcome.limited & PLANE_RATE != 0 {
+        let limits: Limits = *tables
+            .cell(PLANES as u32 + 1 + u32::from(number & 15))?
+            .at(0);
+        if is_over(tables, limits.first, BucketKey::plane(facts, number))
+            || flow::begins(facts) && is_over(tables, limits.syn, BucketKey::syn(facts, number))
+        {
+            return Some(over);
+        }
+    }
+    if outcome.limited & RULE_RATE != 0 {
+        let header: &Header = tables.cell(0)?.at(0);
+        let rule: Rule = image::item(tables, header.rules, outcome.rule)?;
+        if is_over(tables, rule.rate, BucketKey::rule(facts, rule.counter)) {
+            return Some(over.by(outcome.rule).counted(rule.counter));
+        }
+    }
+    Some(outcome)
+}
+
+/// Whether a packet is more than a rate allows its source.
+#[inline(always)]
+fn is_over<K: Tables>(tables: &mut K, rate: Rate, key: BucketKey) -> bool {
+    if !rate.limits() {
+        return false;
+    }
+    let (mark, set) = key.mark();
+    let now = tables.now();
+    let taken = tables.buckets(set).map(|set| set.take(mark, rate, now));
+    if taken == Some(Taken::Crowded) {
+        tables.crowded();
+    }
+    taken == Some(Taken::Over)
+}
+
+/// What the rules say to a first packet, whatever the plane's mode is. `None`:
+/// the image is damaged.
 #[inline(always)]
 pub fn unlimited<K: Tables>(tables: &mut K, number: u8, facts: &Facts) -> Option<Outcome> {
     let plane = plane(tables, number)?;
-    ruled::<K, false>(tables, &plane, number, facts)
+    ruled(tables, &plane, number, facts)
 }
 
 /// In audit mode nothing is dropped.
@@ -248,14 +302,9 @@ fn is_none_of_wireguard(plane: &Plane, facts: &Facts) -> bool {
     matches!(facts.message, Message::None) && is_for_wireguard(plane, facts)
 }
 
-/// The verdict on a first packet. With `LIMIT` it counts against rates.
+/// The verdict on a first packet, as if its source had sent no other.
 #[inline(always)]
-fn ruled<K: Tables, const LIMIT: bool>(
-    tables: &mut K,
-    plane: &Plane,
-    number: u8,
-    facts: &Facts,
-) -> Option<Outcome> {
+fn ruled<K: Tables>(tables: &mut K, plane: &Plane, number: u8, facts: &Facts) -> Option<Outcome> {
     let header: &Header = &image::item(tables, 0, 0)?;
     let service = service::find(tables, header, facts)?;
     let family = facts.family.is_v6();
@@ -283,20 +332,6 @@ fn ruled<K: Tables, const LIMIT: bool>(
     if domain == 0 {
         return Some(Outcome::drop(Reason::Cross));
     }
-    let mut limited = 0;
-    if plane.flags & LIMITS != 0 {
-        let limits: Limits = *tables
-            .cell(PLANES as u32 + 1 + u32::from(number & 15))?
-            .at(0);
-        limited = PLANE_RATE;
-        if LIMIT
-            && (over(tables, limits.first, || BucketKey::plane(facts, number))
-                || (flow::begins(facts)
-                    && over(tables, limits.syn, || BucketKey::syn(facts, number))))
-        {
-            return Some(Outcome::drop(Reason::Rate).limited(limited));
-        }
-    }
     let rules: &Domain = tables
         .cell(header.domains.wrapping_add(u32::from(domain)))?
         .at(0);
@@ -310,18 +345,21 @@ fn ruled<K: Tables, const LIMIT: bool>(
     let query = Query::new(rules, classes);
     let first = tables.first(header, &query)?;
     let rule: Rule = image::item(tables, header.rules, first)?;
+    let mut limited = if plane.flags & LIMITS == 0 {
+        0
+    } else {
+        PLANE_RATE
+    };
     let counts = rule.initiations == 0 || matches!(facts.message, Message::Initiation);
     if counts && rule.rate.limits() {
         limited |= RULE_RATE;
     }
-    let outcome =
-        if LIMIT && counts && over(tables, rule.rate, || BucketKey::rule(facts, rule.counter)) {
-            Outcome::drop(Reason::Rate)
-        } else if rule.pass == 0 {
-            Outcome::drop(Reason::of_rule(rule.reason))
-        } else {
-            Outcome::pass(Reason::of_rule(rule.reason))
-        };
+    let reason = Reason::of_rule(rule.reason);
+    let outcome = if rule.pass == 0 {
+        Outcome::drop(reason)
+    } else {
+        Outcome::pass(reason)
+    };
     Some(outcome.by(first).counted(rule.counter).limited(limited))
 }
 
@@ -349,15 +387,4 @@ const fn domain_of(plane: &Plane, number: u8, source: u8, destination: u8) -> u8
     } else {
         0
     }
-}
-
-#[inline(always)]
-fn over<K: Tables>(tables: &mut K, rate: super::Rate, key: impl FnOnce() -> BucketKey) -> bool {
-    if !rate.limits() {
-        return false;
-    }
-    let now = tables.now();
-    tables
-        .bucket(&key())
-        .is_some_and(|bucket| !bucket.take(rate, now))
 }
