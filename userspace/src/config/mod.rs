@@ -145,8 +145,8 @@ impl Signals {
 }
 
 impl Limits {
-    /// Memory that the kernel's maps may take together on a node with
-    /// `node_memory` bytes of RAM, in bytes.
+    /// Memory that the kernel's maps of one set of probes may take together, on a
+    /// node with `node_memory` bytes of RAM, in bytes.
     pub fn map_memory_bytes(&self, node_memory: u64) -> u64 {
         match self.map_memory {
             MapMemory::Auto => (node_memory / 1000).clamp(16 << 20, 256 << 20),

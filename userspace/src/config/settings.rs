@@ -165,8 +165,9 @@ settings! {
     }
     /// What the daemon may use at most. What is lost at a limit is counted.
     limits: Limits {
-        /// Memory for the kernel's maps, 4MiB to 4GiB; "auto" is a thousandth
-        /// of the RAM, at least 16MiB and at most 256MiB.
+        /// Memory for the kernel's maps of each set of probes, 4MiB to 4GiB: the
+        /// node's own, and those of ZFS and WireGuard where these are loaded.
+        /// "auto" is a thousandth of the RAM, at least 16MiB and at most 256MiB.
         map_memory: MapMemory = r#""auto""# by read::map_memory,
         /// Series of each metric family, 10 to 100000; what goes beyond is
         /// counted in one series with the label values "other".
