@@ -2,8 +2,14 @@
 //! it watches comes and goes: `node` (the kernel proper), and one for each
 //! module.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(internal_features, reason = "see atomic.rs")
+)]
 
 pub mod accounts;
+pub mod atomic;
 pub mod kernel;
 pub mod record;
 pub mod storage;

@@ -146,16 +146,54 @@ pub struct Tcp {
     pub states: [u64; 12],
 }
 
+/// What a socket is doing, of those that are remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Phase {
+    /// Its SYN is not answered yet.
+    Connecting = 0,
+    /// It is established, and waits in the accept queue.
+    Queued = 1,
+    /// It is established, and somebody has it.
+    Open = 2,
+}
+
 /// What is remembered of a socket while it lives.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Socket {
-    /// When the SYN was sent; 0: passive. All times by `CLOCK_MONOTONIC`.
-    pub connecting: u64,
-    /// When it was established; 0: not yet.
-    pub established: u64,
-    /// When it entered the accept queue; 0: it is not there.
-    pub queued: u64,
+    /// Address of the kernel's `struct sock`; 0: this place is free.
+    pub address: u64,
+    /// When it was established, and before that when the SYN was sent, by
+    /// `CLOCK_MONOTONIC`.
+    pub since: u64,
+    /// [`Phase`] as a number.
+    pub phase: u32,
+    /// Whether it lies in another set than its own: 1, else 0.
+    pub elsewhere: u32,
     /// The interface of its last route, as in [`TcpKey`].
     pub interface: [u64; 2],
+}
+
+/// Places of a [`SocketSet`].
+pub const PLACES: usize = 3;
+
+/// One set of the table of sockets: two lines of memory, of which the first has
+/// all of the first socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SocketSet {
+    /// Sockets of this set that found it full, and lie in one of the next.
+    pub elsewhere: u64,
+    /// The sockets, in any order.
+    pub sockets: [Socket; PLACES],
+}
+const _: () = assert!(size_of::<SocketSet>() == 128);
+
+/// The set of a socket, of so many.
+#[inline(always)]
+pub const fn socket_set(address: u64, sets: u64) -> u32 {
+    // Knuth's multiplicative hash: the upper half depends on all bits.
+    let hash = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    ((hash * sets) >> 32) as u32
 }

@@ -13,6 +13,8 @@ use kldtrace_abi::{
     wireguard::{Peer, PeerKey},
 };
 
+pub use kldtrace_probes::atomic::add;
+
 use crate::accounts::lose;
 
 #[map]
@@ -46,27 +48,6 @@ pub fn account(key: &PeerKey) -> *mut Peer {
     WIREGUARD
         .get_ptr_mut(PeerKey::OTHER)
         .unwrap_or(core::ptr::null_mut())
-}
-
-/// Adds to a counter that other CPUs add to. BPF has the instruction; but
-/// rustc takes the target for one without compare-and-swap, for which
-/// `AtomicU64` has nothing to offer, so this is the intrinsic behind it.
-///
-/// # Safety
-/// `counter` lies in a map's value.
-#[inline(always)]
-pub unsafe fn add(counter: *mut u64, more: u64) {
-    // SAFETY: by contract; it is aligned.
-    #[cfg(target_arch = "bpf")]
-    unsafe {
-        use core::intrinsics::{AtomicOrdering, atomic_xadd};
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, more);
-    }
-    // Checked on the host, never run there.
-    #[cfg(not(target_arch = "bpf"))]
-    unsafe {
-        *counter += more;
-    }
 }
 
 /// Adds to one of several counters.

@@ -10,11 +10,6 @@
 //! fails for a field that holds a secret.
 #![no_std]
 #![no_main]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
-#![cfg_attr(
-    target_arch = "bpf",
-    allow(internal_features, reason = "atomic addition: see account.rs")
-)]
 #![allow(
     clippy::needless_pass_by_value,
     reason = "aya's macros hand the context over by value"

@@ -319,9 +319,15 @@ fn load_object(
     } else {
         0
     }));
+    let sizes = map_sizes(enabled, options.map_memory, cpus()?);
+    globals.extend(
+        sizes
+            .iter()
+            .filter(|(map, _)| *map == "SOCKETS")
+            .map(|(_, sets)| Global::number("SOCKET_SETS", (*sets).into()).where_it_is()),
+    );
     let mut loader = EbpfLoader::new();
     loader.btf(types).allow_unsupported_maps();
-    let sizes = map_sizes(enabled, options.map_memory, cpus()?);
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);
     }

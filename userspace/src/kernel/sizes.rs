@@ -21,10 +21,6 @@ struct Map {
     with: &'static [&'static str],
 }
 
-/// Memory of one remembered socket: key, value and the kernel's own part of a
-/// hash element (kernel/bpf/hashtab.c: `struct htab_elem`) with its bucket.
-const SOCKET: u64 = 8 + size_of::<tcp::Socket>() as u64 + 64;
-
 /// The kernel's own part of a hash element, with its bucket.
 const ELEMENT: u64 = 64;
 /// Memory of a WireGuard account, which all CPUs share.
@@ -54,7 +50,7 @@ const MAPS: &[Map] = &[
     Map {
         name: "SOCKETS",
         subject: Subject::Tcp,
-        entry: SOCKET,
+        entry: size_of::<tcp::SocketSet>() as u64,
         per_cpu: false,
         share: 10,
         with: &[],

@@ -12,7 +12,7 @@ use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
     sched::Sched,
-    tcp::{Tcp, TcpKey},
+    tcp::{PLACES, Tcp, TcpKey},
 };
 
 use super::{hash::AccountMap, slots::SlotMap};
@@ -173,7 +173,7 @@ impl Losses {
     }
 }
 
-/// The map of sockets in flight: only its fullness is of interest here.
+/// The table of sockets in flight: only its fullness is of interest here.
 pub struct Sockets {
     now: PerCpuArray<MapData, i64>,
     /// Sockets that it can hold.
@@ -185,11 +185,11 @@ pub struct Sockets {
 impl Sockets {
     fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         let now = ebpf.take_map("SOCKETS_NOW").context("no map SOCKETS_NOW")?;
-        let Some(Map::HashMap(data)) = ebpf.map("SOCKETS") else {
-            bail!("no hash map SOCKETS in the object file");
+        let Some(Map::Array(data)) = ebpf.map("SOCKETS") else {
+            bail!("no array SOCKETS in the object file");
         };
         Ok(Self {
-            capacity: data.info()?.max_entries(),
+            capacity: data.info()?.max_entries() * PLACES as u32,
             memory: map_memory(&data.fd().as_fd())?,
             now: now.try_into()?,
         })

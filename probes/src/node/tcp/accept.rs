@@ -21,9 +21,12 @@ use aya_ebpf::{
     macros::{cgroup_sock_addr, fexit},
     programs::{FExitContext, SockAddrContext},
 };
-use kldtrace_abi::{histogram::Histogram, tcp::Socket};
+use kldtrace_abi::{
+    histogram::Histogram,
+    tcp::{Phase, Socket},
+};
 
-use super::{TcpAccounts, labels, remembered, tcp_sock};
+use super::{TcpAccounts, labels, sockets::remembered, tcp_sock};
 use crate::{
     accounts::account,
     kernel::{Object, Typed, now, offsets, on, setting, settings},
@@ -115,11 +118,12 @@ fn asked(address: *mut bpf_sock_addr) {
 fn accepted(memory: *mut Socket, socket: Typed) {
     // SAFETY: the socket's own memory; the account is this CPU's own.
     unsafe {
-        let queued = (*memory).queued;
-        if queued == 0 {
+        if (*memory).phase != Phase::Queued as u32 {
             return;
         }
-        (*memory).queued = 0;
+        (*memory).phase = Phase::Open as u32;
+        // Who is established enters the queue.
+        let queued = (*memory).since;
         if let Some(account) = account::<TcpAccounts>(&labels(socket)) {
             let waited = now() - queued;
             Histogram::record(&raw mut (*account).accept, waited);

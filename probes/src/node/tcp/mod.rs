@@ -2,16 +2,17 @@
 
 mod accept;
 mod segments;
+mod sockets;
 mod state;
 
 use aya_ebpf::{
     helpers::bpf_skc_to_tcp_sock,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
+    maps::{Array, PerCpuHashMap},
 };
 use kldtrace_abi::{
     loss::Loss,
-    tcp::{Socket, Tcp, TcpKey},
+    tcp::{Tcp, TcpKey},
 };
 
 use crate::{
@@ -48,33 +49,6 @@ impl Accounts for TcpAccounts {
     fn zero() -> &'static Array<Tcp> {
         &TCP_ZERO
     }
-}
-
-/// What is remembered of each socket while it lives, by its address. Every
-/// socket passes through `TCP_CLOSE` before it is freed (`inet_csk_destroy_sock`
-/// warns otherwise), and leaves the map there. Socket storage would need no
-/// clean-up, but making one costs more than all the rest of the probe
-/// (docs/src/journal/2026-11-23-tcp-cost.md).
-#[map]
-static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1, 0);
-
-/// Sockets in the map: each CPU counts what it put in and took out. A walk
-/// over the map would cost user space a system call for each socket.
-#[map]
-static SOCKETS_NOW: PerCpuArray<i64> = PerCpuArray::with_max_entries(1, 0);
-
-#[inline(always)]
-fn count_sockets(change: i64) {
-    if let Some(count) = SOCKETS_NOW.get_ptr_mut(0) {
-        // SAFETY: this CPU's own counter.
-        unsafe { *count += change };
-    }
-}
-
-/// What is remembered of a socket.
-#[inline(always)]
-fn remembered(socket: Typed) -> Option<*mut Socket> {
-    SOCKETS.get_ptr_mut(socket.0 as u64)
 }
 
 /// The full TCP socket behind a `struct sock`.

@@ -9,10 +9,14 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
-    tcp::{ConnectFailure, STATES, Socket, Tcp, TcpKey},
+    tcp::{ConnectFailure, Phase, STATES, Socket, Tcp, TcpKey},
 };
 
-use super::{SOCKETS, TcpAccounts, count_sockets, labels, remembered, tcp_sock};
+use super::{
+    TcpAccounts, labels,
+    sockets::{forget, remember, remembered},
+    tcp_sock,
+};
 use crate::{
     accounts::{account, lose},
     kernel::{Object, Typed, now, offsets, on, settings},
@@ -97,9 +101,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         unsafe {
             missed_accept(memory, socket);
             closed(memory, socket, account);
-        }
-        if SOCKETS.remove(socket.0 as u64).is_ok() {
-            count_sockets(-1);
+            forget(socket, memory);
         }
     } else if wants_memory() {
         live(socket, &key, old, new, account);
@@ -120,15 +122,7 @@ fn wants_memory() -> bool {
 #[inline(always)]
 fn live(socket: Typed, key: &TcpKey, old: i32, new: i32, account: *mut Tcp) {
     match new {
-        SYN_SENT => begin(
-            socket,
-            Socket {
-                connecting: now(),
-                established: 0,
-                queued: 0,
-                interface: key.interface,
-            },
-        ),
+        SYN_SENT => begin(socket, remembered(socket), Phase::Connecting, key),
         // Both ends may connect to each other at once: then this one has begun.
         ESTABLISHED => {
             let memory = remembered(socket);
@@ -136,25 +130,11 @@ fn live(socket: Typed, key: &TcpKey, old: i32, new: i32, account: *mut Tcp) {
             // account is this CPU's own.
             unsafe {
                 match memory {
-                    Some(memory) if (*memory).connecting != 0 && (*memory).established == 0 => {
+                    Some(memory) if (*memory).phase == Phase::Connecting as u32 => {
                         (*memory).interface = key.interface;
                         connected(memory, account);
                     }
-                    _ if old == SYN_RECV => {
-                        let time = now();
-                        let fresh = Socket {
-                            connecting: 0,
-                            established: time,
-                            queued: time,
-                            interface: key.interface,
-                        };
-                        match memory {
-                            // Of another socket at this address, whose close
-                            // the kernel left out (`recursion_misses`).
-                            Some(stale) => *stale = fresh,
-                            None => begin(socket, fresh),
-                        }
-                    }
+                    _ if old == SYN_RECV => begin(socket, memory, Phase::Queued, key),
                     _ => {}
                 }
             }
@@ -171,12 +151,19 @@ fn live(socket: Typed, key: &TcpKey, old: i32, new: i32, account: *mut Tcp) {
     }
 }
 
+/// What is remembered of another socket at this address, whose close the kernel
+/// left out (`recursion_misses`), is overwritten.
 #[inline(always)]
-fn begin(socket: Typed, memory: Socket) {
-    if SOCKETS.insert(socket.0 as u64, memory, 0).is_ok() {
-        count_sockets(1);
-    } else {
-        lose(Loss::TcpStart);
+fn begin(socket: Typed, stale: Option<*mut Socket>, phase: Phase, key: &TcpKey) {
+    let Some(memory) = stale else {
+        remember(socket, now(), phase, key.interface);
+        return;
+    };
+    // SAFETY: the socket's own memory, under the socket's lock.
+    unsafe {
+        (*memory).since = now();
+        (*memory).phase = phase as u32;
+        (*memory).interface = key.interface;
     }
 }
 
@@ -187,11 +174,12 @@ unsafe fn connected(memory: *mut Socket, account: *mut Tcp) {
     let time = now();
     // SAFETY: by contract.
     unsafe {
-        (*memory).established = time;
         if on(&SWITCH_TCP_CONNECT) {
-            let connecting = (*memory).connecting;
+            let connecting = (*memory).since;
             Histogram::record(&raw mut (*account).connect, time - connecting);
         }
+        (*memory).since = time;
+        (*memory).phase = Phase::Open as u32;
     }
 }
 
@@ -207,8 +195,10 @@ unsafe fn missed_accept(memory: *mut Socket, socket: Typed) {
     }
     // SAFETY: by contract.
     unsafe {
-        if (*memory).queued != 0 && socket.get::<usize>(&OFFSET___sock___sk_socket) != 0 {
-            (*memory).queued = 0;
+        if (*memory).phase == Phase::Queued as u32
+            && socket.get::<usize>(&OFFSET___sock___sk_socket) != 0
+        {
+            (*memory).phase = Phase::Open as u32;
             lose(Loss::TcpAccept);
         }
     }
@@ -220,10 +210,10 @@ unsafe fn missed_accept(memory: *mut Socket, socket: Typed) {
 unsafe fn closed(memory: *mut Socket, socket: Typed, account: *mut Tcp) {
     // SAFETY: by contract.
     unsafe {
-        let established = (*memory).established;
-        if established == 0 {
+        if (*memory).phase == Phase::Connecting as u32 {
             return;
         }
+        let established = (*memory).since;
         if on(&SWITCH_TCP_LIFETIME) {
             let lived = now() - established;
             Histogram::record(&raw mut (*account).lifetime, lived);

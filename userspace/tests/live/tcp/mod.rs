@@ -6,6 +6,7 @@ mod bytes;
 mod connect;
 mod failures;
 mod life;
+mod places;
 mod resets;
 mod segments;
 
