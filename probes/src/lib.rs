@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod atomic;
 pub mod kernel;
 pub mod record;
+pub mod slots;
 pub mod storage;
 
 /// What every object needs once: a panic handler, and the licence.

@@ -45,21 +45,38 @@ impl Op {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockKey {
-    /// Major number of the disk; `u32::MAX` where the map is full.
-    pub major: u32,
-    /// First minor number of the disk.
-    pub minor: u32,
+    /// Major and first minor number of the disk, in one word, as keys are
+    /// compared by words.
+    device: u64,
     /// [`Op`] as a number.
     pub op: u64,
 }
 
 impl BlockKey {
-    /// What found no room.
-    pub const OTHER: Self = Self {
-        major: u32::MAX,
-        minor: 0,
-        op: Op::Other as u64,
-    };
+    /// What found no room: no disk has this major number.
+    pub const OTHER: Self = Self::new(u32::MAX, 0, Op::Other as u64);
+
+    /// Of a slot that nobody owns.
+    pub const NOBODY: Self = Self::new(u32::MAX, u32::MAX, u64::MAX);
+
+    /// Of a disk and an operation.
+    #[inline(always)]
+    pub const fn new(major: u32, minor: u32, op: u64) -> Self {
+        Self {
+            device: (major as u64) << 32 | minor as u64,
+            op,
+        }
+    }
+
+    /// Major number of the disk.
+    pub const fn major(self) -> u32 {
+        (self.device >> 32) as u32
+    }
+
+    /// First minor number of the disk.
+    pub const fn minor(self) -> u32 {
+        self.device as u32
+    }
 }
 
 /// Block account of one device and operation on one CPU.

@@ -116,6 +116,13 @@ impl TcpKey {
         interface: [0; 2],
         family: 0,
     };
+
+    /// Of a slot that nobody owns: no word of it is in a socket's.
+    pub const NOBODY: Self = Self {
+        cgroup: u64::MAX,
+        interface: [u64::MAX; 2],
+        family: u64::MAX,
+    };
 }
 
 /// TCP account of one key on one CPU.

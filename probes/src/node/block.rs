@@ -16,8 +16,7 @@
 //! flush that the sequence makes.
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, raw_tracepoint},
-    maps::{Array, PerCpuHashMap},
+    macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use kldtrace_abi::{
@@ -26,8 +25,10 @@ use kldtrace_abi::{
     loss::Loss,
 };
 
+use kldtrace_probes::slots::{account, accounts_at_slots};
+
 use crate::{
-    accounts::{Accounts, account, lose},
+    accounts::lose,
     kernel::{Object, now, offsets, on, setting, settings},
 };
 
@@ -52,26 +53,9 @@ settings! {
     REQUEST_FLUSH_SEQ
 }
 
-/// Accounts by device and operation.
-#[map]
-static BLOCK: PerCpuHashMap<BlockKey, Block> = PerCpuHashMap::with_max_entries(1, 0);
-#[map]
-static BLOCK_ZERO: Array<Block> = Array::with_max_entries(1, 0);
-
-struct BlockAccounts;
-impl Accounts for BlockAccounts {
-    type Key = BlockKey;
-    type Account = Block;
-    const OTHER: BlockKey = BlockKey::OTHER;
-    const FULL: Loss = Loss::BlockSeries;
-    #[inline(always)]
-    fn map() -> &'static PerCpuHashMap<BlockKey, Block> {
-        &BLOCK
-    }
-    #[inline(always)]
-    fn zero() -> &'static Array<Block> {
-        &BLOCK_ZERO
-    }
+accounts_at_slots! {
+    BlockAccounts: BlockKey => Block, Loss::BlockSeries,
+    BLOCK BLOCK_SLOTS BLOCK_FREE BLOCK_OWNERS BLOCK_HINTS
 }
 
 /// A request, or a part of it, is done.
@@ -100,11 +84,11 @@ fn complete<const TYPED: bool>(request: Object<TYPED>, error: u32, bytes: u32) {
     } else {
         op
     };
-    let key = BlockKey {
-        major: disk.get(&OFFSET___gendisk___major),
-        minor: disk.get(&OFFSET___gendisk___first_minor),
-        op: op.into(),
-    };
+    let key = BlockKey::new(
+        disk.get(&OFFSET___gendisk___major),
+        disk.get(&OFFSET___gendisk___first_minor),
+        op.into(),
+    );
     let Some(account) = account::<BlockAccounts>(&key) else {
         return;
     };

@@ -45,7 +45,7 @@ const MAPS: &[Map] = &[
         entry: size_of::<tcp::Tcp>() as u64,
         per_cpu: true,
         share: 30,
-        with: &[],
+        with: &["TCP_SLOTS", "TCP_FREE", "TCP_OWNERS"],
     },
     Map {
         name: "SOCKETS",
@@ -61,7 +61,7 @@ const MAPS: &[Map] = &[
         entry: size_of::<block::Block>() as u64,
         per_cpu: true,
         share: 10,
-        with: &[],
+        with: &["BLOCK_SLOTS", "BLOCK_FREE", "BLOCK_OWNERS"],
     },
     Map {
         name: "ZFS_OPS",

@@ -15,7 +15,7 @@ use kldtrace_abi::{
     tcp::{PLACES, Tcp, TcpKey},
 };
 
-use super::{hash::AccountMap, slots::SlotMap};
+use super::{accounts::SlotAccounts, slots::SlotMap};
 use crate::kernel::cost::map_memory;
 
 /// What can be added up over CPUs and cgroups.
@@ -141,9 +141,9 @@ pub struct Maps {
     /// By cgroup id.
     pub sched: SlotMap,
     /// By cgroup, interface and family.
-    pub tcp: AccountMap<TcpKey, Tcp>,
+    pub tcp: SlotAccounts<TcpKey, Tcp>,
     /// By device and operation.
-    pub block: AccountMap<BlockKey, Block>,
+    pub block: SlotAccounts<BlockKey, Block>,
     /// Sockets that are remembered, by address.
     pub sockets: Sockets,
     /// What the node's probes lost.
@@ -207,8 +207,8 @@ impl Maps {
     pub fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         Ok(Self {
             sched: SlotMap::take(ebpf)?,
-            tcp: AccountMap::take(ebpf, "TCP", TcpKey::OTHER)?,
-            block: AccountMap::take(ebpf, "BLOCK", BlockKey::OTHER)?,
+            tcp: SlotAccounts::take(ebpf, "TCP", TcpKey::OTHER, TcpKey::NOBODY)?,
+            block: SlotAccounts::take(ebpf, "BLOCK", BlockKey::OTHER, BlockKey::NOBODY)?,
             sockets: Sockets::take(ebpf)?,
             losses: Losses::take(ebpf)?,
         })

@@ -1,5 +1,6 @@
 //! From maps and ring buffer to families: reading, naming, summing.
 
+pub mod accounts;
 pub mod cgroups;
 mod clock;
 mod collector;

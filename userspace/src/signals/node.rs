@@ -14,6 +14,7 @@ use kldtrace_abi::{
 use kldtrace_exporters::model::Family;
 
 use super::{
+    accounts::SlotAccounts,
     cgroups::Cgroups,
     devices::{Devices, interface},
     families::from_accounts,
@@ -134,6 +135,13 @@ impl Node {
         if self.removed > REMOVED {
             // Else their TCP accounts would fill the map until the next scrape.
             self.read_tcp()?;
+        }
+        for (key, last) in self.maps.tcp.release()? {
+            self.tcp.keep(tcp_labels(&self.cgroups, &key).0, &last);
+        }
+        for (key, last) in self.maps.block.release()? {
+            let labels = block_labels(&mut self.devices, key).0;
+            self.block.keep(labels, &last);
         }
         let released = self.maps.sched.release()?;
         let room = !released.is_empty();
@@ -329,29 +337,18 @@ impl Node {
         self.entries[1] = accounts.len() as u64;
         self.learn(accounts.keys().map(|key| key.cgroup))?;
         let cgroups = &self.cgroups;
-        Ok(sum(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
-            let (unit, gone) = unit(cgroups, key.cgroup);
-            ((unit, interface(&key.interface).into(), family(key)), gone)
-        }))
+        count_at_slots(&mut self.maps.tcp, &mut self.tcp, accounts, |key| {
+            tcp_labels(cgroups, key)
+        })
     }
 
     fn read_block(&mut self) -> anyhow::Result<HashMap<BlockLabels, Box<Block>>> {
         let accounts = self.maps.block.read()?;
         self.entries[2] = accounts.len() as u64;
         let devices = &mut self.devices;
-        Ok(sum(
-            &mut self.maps.block,
-            &mut self.block,
-            accounts,
-            |key| {
-                let op = Op::ALL.get(key.op as usize).unwrap_or(&Op::Other);
-                if *key == BlockKey::OTHER {
-                    return ((OTHER_LABEL.into(), op.as_str()), false);
-                }
-                let (device, gone) = devices.name(key.major, key.minor);
-                ((device, op.as_str()), gone)
-            },
-        ))
+        count_at_slots(&mut self.maps.block, &mut self.block, accounts, |key| {
+            block_labels(devices, *key)
+        })
     }
 
     /// Reads the names anew if one of the ids has none: its cgroup was made
@@ -385,6 +382,50 @@ where
             gone,
         }
     }))
+}
+
+/// Sums accounts by label, and takes their slots from those that are gone. What
+/// they counted is read as ever until it is released.
+fn count_at_slots<K, A, L>(
+    map: &mut SlotAccounts<K, A>,
+    table: &mut Table<L, A>,
+    accounts: HashMap<K, Box<A>>,
+    mut labels: impl FnMut(&K) -> (L, bool),
+) -> anyhow::Result<HashMap<L, Box<A>>>
+where
+    K: Copy + Eq + std::hash::Hash + 'static,
+    A: Sum,
+    L: Clone + Eq + std::hash::Hash,
+{
+    let mut entries = Vec::with_capacity(accounts.len());
+    for (key, account) in accounts {
+        let (labels, gone) = labels(&key);
+        if gone {
+            map.retire(key)?;
+        }
+        entries.push(Entry {
+            labels,
+            account,
+            gone: false,
+        });
+    }
+    Ok(table.sum(entries))
+}
+
+/// The labels of a TCP account, and whether its cgroup is gone.
+fn tcp_labels(cgroups: &Cgroups, key: &TcpKey) -> (TcpLabels, bool) {
+    let (unit, gone) = unit(cgroups, key.cgroup);
+    ((unit, interface(&key.interface).into(), family(key)), gone)
+}
+
+/// The labels of a block account, and whether its disk is gone.
+fn block_labels(devices: &mut Devices, key: BlockKey) -> (BlockLabels, bool) {
+    let op = Op::ALL.get(key.op as usize).unwrap_or(&Op::Other);
+    if key == BlockKey::OTHER {
+        return ((OTHER_LABEL.into(), op.as_str()), false);
+    }
+    let (device, gone) = devices.name(key.major(), key.minor());
+    ((device, op.as_str()), gone)
 }
 
 /// The unit of a cgroup, and whether the cgroup is gone.

@@ -27,10 +27,9 @@ use kldtrace_abi::{
 };
 
 use super::{TcpAccounts, labels, sockets::remembered, tcp_sock};
-use crate::{
-    accounts::account,
-    kernel::{Object, Typed, now, offsets, on, setting, settings},
-};
+use kldtrace_probes::slots::account;
+
+use crate::kernel::{Object, Typed, now, offsets, on, setting, settings};
 
 offsets! {
     OFFSET___pt_regs___orig_ax

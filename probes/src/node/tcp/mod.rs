@@ -5,18 +5,15 @@ mod segments;
 mod sockets;
 mod state;
 
-use aya_ebpf::{
-    helpers::bpf_skc_to_tcp_sock,
-    macros::map,
-    maps::{Array, PerCpuHashMap},
-};
+use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use kldtrace_abi::{
     loss::Loss,
     tcp::{Tcp, TcpKey},
 };
 
+use kldtrace_probes::slots::accounts_at_slots;
+
 use crate::{
-    accounts::Accounts,
     cgroup,
     kernel::{Object, Typed, offsets},
 };
@@ -29,26 +26,9 @@ offsets! {
     OFFSET___net_device___name
 }
 
-/// Accounts by cgroup, interface and family.
-#[map]
-static TCP: PerCpuHashMap<TcpKey, Tcp> = PerCpuHashMap::with_max_entries(1, 0);
-#[map]
-static TCP_ZERO: Array<Tcp> = Array::with_max_entries(1, 0);
-
-struct TcpAccounts;
-impl Accounts for TcpAccounts {
-    type Key = TcpKey;
-    type Account = Tcp;
-    const OTHER: TcpKey = TcpKey::OTHER;
-    const FULL: Loss = Loss::TcpSeries;
-    #[inline(always)]
-    fn map() -> &'static PerCpuHashMap<TcpKey, Tcp> {
-        &TCP
-    }
-    #[inline(always)]
-    fn zero() -> &'static Array<Tcp> {
-        &TCP_ZERO
-    }
+accounts_at_slots! {
+    TcpAccounts: TcpKey => Tcp, Loss::TcpSeries,
+    TCP TCP_SLOTS TCP_FREE TCP_OWNERS TCP_HINTS
 }
 
 /// The full TCP socket behind a `struct sock`.

@@ -21,10 +21,9 @@ use kldtrace_abi::{
 };
 
 use super::{TcpAccounts, interface, labels, tcp_sock};
-use crate::{
-    accounts::account,
-    kernel::{Object, Typed, offsets, on, settings},
-};
+use kldtrace_probes::slots::account;
+
+use crate::kernel::{Object, Typed, offsets, on, settings};
 
 settings! {
     /// Whether `tcp_retransmit_skb` tells an error.

@@ -17,8 +17,10 @@ use super::{
     sockets::{forget, remember, remembered},
     tcp_sock,
 };
+use kldtrace_probes::slots::account;
+
 use crate::{
-    accounts::{account, lose},
+    accounts::lose,
     kernel::{Object, Typed, now, offsets, on, settings},
 };
 
