@@ -116,7 +116,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .filter(|shown| measured.iter().any(|family| family.name == shown.metric))
         .collect();
     if shown.is_empty() {
-        not_measured(&target, &signals)?;
+        not_measured(source.as_ref(), &target, &signals)?;
     }
     let options = session::Options {
         target,
@@ -168,7 +168,7 @@ fn explain(target: &str, arguments: Arguments) -> anyhow::Result<ExitCode> {
         .iter()
         .any(|family| family.name == operations.metric)
     {
-        not_measured(target, &signals)?;
+        not_measured(source.as_ref(), target, &signals)?;
     }
     let options = view::explain::Options {
         request,
@@ -191,10 +191,17 @@ fn format(json: bool) -> Format {
 }
 
 /// Why there is nothing of a target to show.
-fn not_measured(target: &str, signals: &[&'static Signal]) -> anyhow::Result<()> {
+fn not_measured(
+    source: &dyn Source,
+    target: &str,
+    signals: &[&'static Signal],
+) -> anyhow::Result<()> {
     let module = signals.first().and_then(|s| s.subject.object().module);
     if let Some(module) = module.filter(|module| modules::loading(module).is_none()) {
         bail!("{target}: {}", modules::absent_because(module));
+    }
+    if let Some(reason) = signals.iter().find_map(|signal| source.reason(signal)) {
+        bail!("{target}: none of its signals is measured: {reason}");
     }
     bail!(
         "{target}: none of its signals is measured: kldtrace doctor says why; if the daemon's \
@@ -340,5 +347,11 @@ impl Source for Attached {
     fn events(&mut self) -> anyhow::Result<Vec<Event>> {
         self.0.drain()?;
         Ok(self.0.take_events())
+    }
+
+    fn reason(&self, signal: &Signal) -> Option<String> {
+        let signals = self.0.signals().into_iter();
+        let mut ours = signals.filter(|(one, _)| one.name == signal.name);
+        ours.find_map(|(_, is)| is.reason().map(str::to_owned))
     }
 }

@@ -130,7 +130,7 @@ impl Collector {
             (None, _) => (
                 self.known.signals.clone(),
                 format!(
-                    "reading {} takes longer than [limits] scrape_deadline",
+                    "reading {} takes longer than is waited for ([limits] scrape_deadline)",
                     self.name
                 ),
             ),

@@ -15,6 +15,7 @@ use super::{
     lines,
     screen::{Painter, Screen},
 };
+use crate::catalogue::Signal;
 
 /// How long a signal such as Ctrl-C may wait to be seen.
 const REACTION: Duration = Duration::from_millis(50);
@@ -37,6 +38,11 @@ pub trait Source {
     /// As [`Self::snapshot`].
     fn events(&mut self) -> anyhow::Result<Vec<Event>> {
         Ok(Vec::new())
+    }
+
+    /// Why a signal is not in the last snapshot, where that is known here.
+    fn reason(&self, _signal: &Signal) -> Option<String> {
+        None
     }
 }
 

@@ -4,7 +4,7 @@
 //! tank/data rw,xattr`. The name there is the dataset's name of this very
 //! moment (module/os/linux/zfs/zpl_super.c: `zpl_show_devname`).
 
-use std::{collections::HashMap, fs, sync::Arc};
+use std::{cell::LazyCell, collections::HashMap, fs, sync::Arc};
 
 /// The dataset of what was never seen mounted: it is mounted in a mount
 /// namespace that cannot be seen from here.
@@ -67,18 +67,16 @@ impl Datasets {
             .retain(|device, _| !mounted.contains_key(device));
     }
 
-    /// The labels that a device has at this moment, for an event.
-    pub fn name_now(&self, device: u32) -> Name {
-        if let Some(name) = self.mounted.get(&device) {
-            return name.clone();
+    /// The names of this moment, for events that have come until now.
+    pub fn now(&self) -> Now<'_> {
+        self.at(all_mounts)
+    }
+
+    fn at<F: FnOnce() -> HashMap<u32, Name>>(&self, mounts: F) -> Now<'_, F> {
+        Now {
+            datasets: self,
+            fresh: LazyCell::new(mounts),
         }
-        // Mounted since the accounts were last read. That reading must not
-        // miss what has changed, so it is not told of this one.
-        let fresh: HashMap<_, _> = all_mounts();
-        fresh
-            .get(&device)
-            .cloned()
-            .unwrap_or_else(|| self.name(device).0)
     }
 
     /// The labels of a device, and whether they end here: it is no longer
@@ -100,6 +98,25 @@ impl Datasets {
                 (unknown, false)
             }
         }
+    }
+}
+
+/// The names of one moment.
+pub struct Now<'a, F = fn() -> HashMap<u32, Name>> {
+    datasets: &'a Datasets,
+    /// Read for the first dataset that was mounted since the accounts were last
+    /// read, and no more: there may be thousands of events, and of mounts. That
+    /// reading must not miss what has changed, so it is not told of this one.
+    fresh: LazyCell<HashMap<u32, Name>, F>,
+}
+
+impl<F: FnOnce() -> HashMap<u32, Name>> Now<'_, F> {
+    /// The labels that a device has.
+    pub fn name(&self, device: u32) -> Name {
+        let mounted = self.datasets.mounted.get(&device);
+        let name = mounted.or_else(|| self.fresh.get(&device));
+        name.cloned()
+            .unwrap_or_else(|| self.datasets.name(device).0)
     }
 }
 
@@ -152,6 +169,8 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const MOUNTS: &str = "\
@@ -195,6 +214,26 @@ mod tests {
         assert_eq!(datasets.name(45), (Name::new("tank/a"), true));
         datasets.replace([(45, Name::new("tank/b"))].into());
         assert_eq!(datasets.name(45), (Name::new("tank/b"), false));
+    }
+
+    #[test]
+    fn events_of_one_moment_read_the_mounts_once_at_most() {
+        let mut datasets = Datasets::default();
+        datasets.replace([(45, Name::new("tank"))].into());
+        datasets.replace([(44, Name::new("tank/a"))].into());
+        let reads = Cell::new(0);
+        let now = datasets.at(|| {
+            reads.set(reads.get() + 1);
+            [(46, Name::new("tank/new"))].into()
+        });
+        assert_eq!(now.name(44), Name::new("tank/a"));
+        assert_eq!(reads.get(), 0);
+        for _ in 0..3 {
+            assert_eq!(now.name(46), Name::new("tank/new"));
+            assert_eq!(now.name(45), Name::new("tank"), "it was unmounted");
+            assert_eq!(&*now.name(47).dataset, UNKNOWN);
+        }
+        assert_eq!(reads.get(), 1);
     }
 
     #[test]

@@ -22,8 +22,11 @@ use aya::maps::{MapData, RingBuf};
 use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
-    zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, StageKey, Vdev, VdevKey},
-    zfs_report::{ReportKey, Reports as ReportCount},
+    zfs::{
+        LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, SlowOperation, StageKey, Vdev,
+        VdevKey,
+    },
+    zfs_report::{Report, ReportKey, Reports as ReportCount},
     zfs_taskq::TaskqKey,
     zvol::{Zvol, ZvolKey},
 };
@@ -84,6 +87,10 @@ type LogLabels = (Name, Arc<str>, &'static str);
 /// How often the transaction groups are read at least: a pool remembers a
 /// hundred of them.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+
+/// Events that are taken in at once: the ring buffer has no room for more slow
+/// operations (`EVENTS` of probes/src/zfs/ops.rs).
+pub const AT_ONCE: usize = (1 << 20) / size_of::<SlowOperation>();
 
 /// The probes while they are attached.
 struct Probes {
@@ -253,6 +260,26 @@ impl Collector {
     }
 }
 
+/// What a probe tells of.
+enum Told {
+    Slow(SlowOperation),
+    Report(Report),
+}
+
+/// What is in the ring buffer. What comes meanwhile is for the next reading:
+/// where everything is slow, it may come as fast as it is taken out.
+fn all_there(ring: &mut RingBuf<MapData>) -> Vec<Told> {
+    let mut told = Vec::new();
+    for _ in 0..AT_ONCE {
+        let Some(bytes) = ring.next() else {
+            break;
+        };
+        let report = reports::parse(&bytes).map(Told::Report);
+        told.extend(report.or_else(|| slow::parse(&bytes).map(Told::Slow)));
+    }
+    told
+}
+
 /// All accounts by label.
 #[derive(Default)]
 struct Read {
@@ -359,27 +386,29 @@ impl Module for Collector {
         let Some(probes) = &mut self.probes else {
             return Ok(Vec::new());
         };
+        let told = all_there(&mut probes.events);
+        // Only now: each dataset of these has been mounted.
+        let datasets = self.datasets.now();
         let clock = Clock::now();
         let mut events = Vec::new();
         let mut named = false;
-        while let Some(bytes) = probes.events.next() {
-            if let Some(report) = reports::parse(&bytes) {
-                if !named || !self.vdev_names.know(report.about.vdev) {
-                    self.vdev_names.learn(&mut probes.names)?;
-                    named = true;
+        for one in told {
+            let event = match one {
+                Told::Slow(event) => event,
+                Told::Report(report) => {
+                    if !named || !self.vdev_names.know(report.about.vdev) {
+                        self.vdev_names.learn(&mut probes.names)?;
+                        named = true;
+                    }
+                    events.push(reports::event(&report, &self.vdev_names, &clock));
+                    continue;
                 }
-                events.push(reports::event(&report, &self.vdev_names, &clock));
-                continue;
-            }
-            let Some(event) = slow::parse(&bytes) else {
-                continue;
             };
-            let name = self.datasets.name_now(event.device);
             let slow = Slow {
                 event,
                 op: op_word(event.op as u16),
                 unit: unit(event.cgroup),
-                name,
+                name: datasets.name(event.device),
             };
             *self
                 .read

@@ -1,10 +1,22 @@
 //! Where an operation's time went.
 
-use std::{fs::File, io::Write as _, time::Duration};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
 
+use kldtrace::{catalogue, kernel::loader::Options, signals::zfs::AT_ONCE};
 use kldtrace_exporters::model::{Event, Field};
 
-use super::{Pool, attach, ops::LATENCY};
+use super::{
+    super::shared::{patient, shows},
+    Pool, attach,
+    ops::LATENCY,
+};
 use crate::common::{Snapshot, gained, grew, sh};
 
 const STAGES: &str = "kldtrace_zfs_stage_latency_seconds";
@@ -66,7 +78,7 @@ fn zfs_stages_of_a_cold_read_name_the_disk() {
     let Some(pool) = Pool::make("cold", 1, "") else {
         return;
     };
-    std::fs::write(pool.file("file"), vec![1; 1 << 20]).unwrap();
+    fs::write(pool.file("file"), vec![1; 1 << 20]).unwrap();
     sh("zpool export cold && zpool import -d /tmp cold");
     let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
     pool.delay(&pool.vdevs[0], 50);
@@ -139,6 +151,58 @@ fn zfs_slow_operations_are_events_with_their_breakdown() {
         let age = now.unwrap().abs_diff(Duration::from_nanos(event.time_ns));
         assert!(age < Duration::from_mins(1), "{age:?}");
     }
+}
+
+/// Where each operation is slow, they may be told as fast as they are taken in.
+#[test]
+fn zfs_slow_operations_without_end_leave_a_reading_its_end() {
+    let Some(pool) = Pool::make("endless", 1, "") else {
+        return;
+    };
+    shows(&["zfs.slow_operations"]);
+    fs::write(pool.file("file"), [1; 4096]).unwrap();
+    let options = Options {
+        settings: vec![("ZFS_SLOW_NS", 1)],
+        ..Options::default()
+    };
+    let mut reader = patient(&[catalogue::find("zfs.slow_operations").unwrap()], &options);
+    reader.keep_events(1 << 20);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let file = File::open(pool.file("file")).unwrap();
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Relaxed) {
+                    file.read_at(&mut [0; 512], 0).unwrap();
+                }
+            });
+        }
+        // They end also where the reading waits for them.
+        let ends = &stop;
+        scope.spawn(move || {
+            let until = Instant::now() + Duration::from_secs(60);
+            while !ends.load(Relaxed) && Instant::now() < until {
+                thread::sleep(Duration::from_millis(100));
+            }
+            ends.store(true, Relaxed);
+        });
+        thread::sleep(Duration::from_secs(1));
+        reader.drain().unwrap();
+        let ended = stop.swap(true, Relaxed);
+        assert!(!ended, "a reading ended only with what it read");
+    });
+    let events = reader.take_events();
+    println!("{} of {AT_ONCE}", events.len());
+    // The ring was full, or nearly: what is more came while it was read.
+    assert!(events.len() <= AT_ONCE && events.len() > AT_ONCE / 2);
+    let named = |event: &Event| {
+        event
+            .labels
+            .iter()
+            .any(|(_, value)| &**value == "endless/data")
+    };
+    assert!(events.iter().all(named));
 }
 
 fn seconds(event: &Event, name: &str) -> f64 {
