@@ -8,6 +8,10 @@ use kldtrace_abi::plane::{Action, Facts, Malformed, Outcome, Reason, count::Told
 
 use crate::planes::pins::Pins;
 
+/// As many as the ring buffer has room for (`PLANE_TOLD` of
+/// probes/src/plane/maps.rs).
+const AT_ONCE: usize = 262_144 / size_of::<Told>();
+
 /// The ring buffer, and the lock that goes with it.
 pub struct Ring {
     events: RingBuf<MapData>,
@@ -43,10 +47,14 @@ impl Ring {
         &self.events
     }
 
-    /// All that is there.
+    /// All that is there. What comes meanwhile is for the next reading, as in a
+    /// flood it comes as fast as it is taken out.
     pub fn read(&mut self) -> Vec<Told> {
         let mut told = Vec::new();
-        while let Some(bytes) = self.events.next() {
+        for _ in 0..AT_ONCE {
+            let Some(bytes) = self.events.next() else {
+                break;
+            };
             told.extend(parse(&bytes));
         }
         told
