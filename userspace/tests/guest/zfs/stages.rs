@@ -181,7 +181,7 @@ fn zfs_slow_operations_without_end_leave_a_reading_its_end() {
         // They end also where the reading waits for them.
         let ends = &stop;
         scope.spawn(move || {
-            let until = Instant::now() + Duration::from_secs(60);
+            let until = Instant::now() + Duration::from_mins(1);
             while !ends.load(Relaxed) && Instant::now() < until {
                 thread::sleep(Duration::from_millis(100));
             }
