@@ -186,7 +186,11 @@ fn start(config: &Config, serving: &Arc<Serving>) -> anyhow::Result<Reader> {
     let objects = reader.loaded();
     tracing::info!(
         programs = objects.iter().map(|one| one.attached.len()).sum::<usize>(),
-        milliseconds = objects.iter().map(|one| one.took.as_millis()).sum::<u128>(),
+        milliseconds = objects
+            .iter()
+            .map(|one| one.took)
+            .sum::<Duration>()
+            .as_millis(),
         "attached"
     );
     // The kernel's types took megabytes while programs were loaded.

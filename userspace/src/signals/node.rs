@@ -63,6 +63,8 @@ pub(super) struct Node {
     /// Switches of tasks whose cgroup had no slot, when slots were last given
     /// to those without.
     homeless: u64,
+    /// Whether there may be a free slot.
+    room: bool,
 }
 
 impl Node {
@@ -86,7 +88,7 @@ impl Node {
         let other: Arc<str> = OTHER_LABEL.into();
         // And again, for those made just before the probe of cgroup_mkdir.
         let cgroups = Cgroups::new(cgroup2::root());
-        maps.sched.assign(cgroups.living())?;
+        let room = maps.sched.assign(cgroups.living())?;
         Ok(Self {
             maps,
             events: events.try_into()?,
@@ -102,6 +104,7 @@ impl Node {
             removed: 0,
             events_lost: 0,
             homeless: 0,
+            room,
             loaded,
         })
     }
@@ -144,14 +147,15 @@ impl Node {
             self.block.keep(labels, &last);
         }
         let released = self.maps.sched.release()?;
-        let room = !released.is_empty();
+        self.room |= !released.is_empty();
         for (cgroup, late) in released {
             self.sched.keep(unit(&self.cgroups, cgroup).0, &late);
         }
+        // Who has no slot may run long after one was given back.
         let homeless = self.loss(Loss::SchedSeries);
-        if room && homeless != self.homeless {
+        if self.room && homeless != self.homeless {
             self.homeless = homeless;
-            self.maps.sched.assign(self.cgroups.living())?;
+            self.room = self.maps.sched.assign(self.cgroups.living())?;
         }
         let lost = self.loss(Loss::Event);
         if lost != self.events_lost {
@@ -163,7 +167,8 @@ impl Node {
 
     fn rescan(&mut self) -> anyhow::Result<()> {
         Arc::make_mut(&mut self.cgroups).rescan();
-        Ok(self.maps.sched.assign(self.cgroups.living())?)
+        self.room = self.maps.sched.assign(self.cgroups.living())?;
+        Ok(())
     }
 
     fn loss(&self, which: Loss) -> u64 {

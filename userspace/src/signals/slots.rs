@@ -69,8 +69,9 @@ impl SlotMap {
         })
     }
 
-    /// Gives slots to cgroups that have none, as long as there are free ones.
-    pub fn assign(&mut self, cgroups: impl Iterator<Item = u64>) -> Result<(), MapError> {
+    /// Gives slots to cgroups that have none, as long as there are free ones;
+    /// whether each has one now.
+    pub fn assign(&mut self, cgroups: impl Iterator<Item = u64>) -> Result<bool, MapError> {
         for cgroup in cgroups {
             match self.slots.get(&cgroup, 0) {
                 Ok(_) => continue,
@@ -78,11 +79,11 @@ impl SlotMap {
                 Err(error) => return Err(error),
             }
             let Ok(slot) = self.free.pop(0) else {
-                return Ok(());
+                return Ok(false);
             };
             self.slots.insert(cgroup, slot, 0)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// All accounts by cgroup, each summed over the CPUs; [`OTHER`] is what

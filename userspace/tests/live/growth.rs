@@ -331,8 +331,35 @@ fn maps_that_overflow_lose_no_total() {
     assert!(other(&after) > other(&before));
     is_complete(&before, &after, 4 * CGROUPS, made);
     // There is room again: a new cgroup has a series of its own.
-    has_its_own_series(&mut probes);
+    has_its_own_series(&mut probes, &Cgroup::new("late"));
     is_full(&mut probes, capacity);
+}
+
+/// There may be room long before it runs, and nobody else who lacks any.
+#[test]
+fn a_cgroup_that_was_made_without_room_has_some_when_it_runs() {
+    let options = Options {
+        map_memory: 1 << 20,
+        ..Options::default()
+    };
+    let Some(mut probes) = attach_all(&options, 1000) else {
+        return;
+    };
+    let capacity = probes
+        .snapshot()
+        .integer("kldtrace_map_max_entries", &[("map", "sched")]);
+    let others = (0..capacity).map(|number| Cgroup::new(&format!("before-{number}")));
+    let others: Vec<_> = others.collect();
+    let late = Cgroup::new("late");
+    assert_eq!(entries(&probes.snapshot(), "sched"), capacity);
+    drop(others);
+    wait_for("the others to go", || {
+        2 * entries(&probes.snapshot(), "sched") < capacity
+    });
+    // Their places rest for a quarter of a second.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    probes.snapshot();
+    has_its_own_series(&mut probes, &late);
 }
 
 /// Each living cgroup has an entry, whether or not anything runs there.
@@ -350,9 +377,8 @@ fn is_full(probes: &mut Probes, capacity: u64) {
 }
 
 #[track_caller]
-fn has_its_own_series(probes: &mut Probes) {
-    let cgroup = Cgroup::new("late");
-    let mut worker = Worker::start_in(&cgroup, |_| {
+fn has_its_own_series(probes: &mut Probes, cgroup: &Cgroup) {
+    let mut worker = Worker::start_in(cgroup, |_| {
         sleep_for(50_000);
         0
     });
@@ -393,7 +419,7 @@ fn series_beyond_the_limit_fold_into_other() {
     }
     is_complete(&before, &after.unwrap(), 4 * CGROUPS, made);
     // The dead do not hold the series of the living for ever.
-    has_its_own_series(&mut probes);
+    has_its_own_series(&mut probes, &Cgroup::new("late"));
 }
 
 /// More news of cgroups than the ring buffer holds: names are lost, and that
