@@ -52,11 +52,17 @@ fn count(change: i64) {
     }
 }
 
+/// The set that a socket of this address belongs to.
+#[inline(always)]
+fn own_set(address: u64) -> Option<*mut SocketSet> {
+    SOCKETS.get_ptr_mut(socket_set(address, setting(&SOCKET_SETS)))
+}
+
 /// What is remembered of a socket.
 #[inline(always)]
 pub fn remembered(socket: Typed) -> Option<*mut Socket> {
     let address = socket.identity();
-    let set = SOCKETS.get_ptr_mut(socket_set(address, setting(&SOCKET_SETS)))?;
+    let set = own_set(address)?;
     // SAFETY: a value of the map; places of others are only compared.
     unsafe {
         let place = place_of(set, address);
@@ -71,7 +77,7 @@ pub fn remembered(socket: Typed) -> Option<*mut Socket> {
     (!place.is_null()).then_some(place)
 }
 
-/// The place in a set that has this address; 0 finds one that is free.
+/// The place in a set that has this address; null: none.
 ///
 /// # Safety
 /// `set` is a value of the map.
@@ -121,7 +127,7 @@ fn look_further(address: u64) -> *mut Socket {
 #[inline(always)]
 pub fn remember(socket: Typed, since: u64, phase: Phase, interface: [u64; 2]) {
     let address = socket.identity();
-    let Some(set) = SOCKETS.get_ptr_mut(socket_set(address, setting(&SOCKET_SETS))) else {
+    let Some(set) = own_set(address) else {
         return;
     };
     // SAFETY: a value of the map.
@@ -196,7 +202,7 @@ pub unsafe fn forget(socket: Typed, place: *mut Socket) {
 /// Out of line, as above.
 #[inline(never)]
 fn count_elsewhere(address: u64, more: u64) {
-    if let Some(set) = SOCKETS.get_ptr_mut(socket_set(address, setting(&SOCKET_SETS))) {
+    if let Some(set) = own_set(address) {
         // SAFETY: a value of the map.
         unsafe { atomic::add(&raw mut (*set).elsewhere, more) };
     }
