@@ -6,6 +6,7 @@ mod part;
 mod reports;
 mod slow;
 mod taskqs;
+mod told;
 mod vdevs;
 mod words;
 mod zvols;
@@ -22,11 +23,8 @@ use aya::maps::{MapData, RingBuf};
 use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
-    zfs::{
-        LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, SlowOperation, StageKey, Vdev,
-        VdevKey,
-    },
-    zfs_report::{Report, ReportKey, Reports as ReportCount},
+    zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, StageKey, Vdev, VdevKey},
+    zfs_report::{ReportKey, Reports as ReportCount},
     zfs_taskq::TaskqKey,
     zvol::{Zvol, ZvolKey},
 };
@@ -37,10 +35,13 @@ use self::{
     reports::Reports,
     slow::Slow,
     taskqs::Taskqs,
+    told::Told,
     vdevs::VdevNames,
     words::{labels, op_word, other_name, priority_word, stage_word, type_word},
     zvols::Zvols,
 };
+pub use told::at_once;
+
 use super::{
     clock::Clock,
     families::{from_accounts, from_facts},
@@ -88,10 +89,6 @@ type LogLabels = (Name, Arc<str>, &'static str);
 /// hundred of them.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 
-/// Events that are taken in at once: the ring buffer has no room for more slow
-/// operations (`EVENTS` of probes/src/zfs/ops.rs).
-pub const AT_ONCE: usize = (1 << 20) / size_of::<SlowOperation>();
-
 /// The probes while they are attached.
 struct Probes {
     loaded: Loaded,
@@ -101,6 +98,8 @@ struct Probes {
     logs: AccountMap<LogKey, LogWrites>,
     names: vdevs::NameMap,
     events: RingBuf<MapData>,
+    /// Events that are taken in at once.
+    at_once: usize,
     losses: Losses,
 }
 
@@ -260,26 +259,6 @@ impl Collector {
     }
 }
 
-/// What a probe tells of.
-enum Told {
-    Slow(SlowOperation),
-    Report(Report),
-}
-
-/// What is in the ring buffer. What comes meanwhile is for the next reading:
-/// where everything is slow, it may come as fast as it is taken out.
-fn all_there(ring: &mut RingBuf<MapData>) -> Vec<Told> {
-    let mut told = Vec::new();
-    for _ in 0..AT_ONCE {
-        let Some(bytes) = ring.next() else {
-            break;
-        };
-        let report = reports::parse(&bytes).map(Told::Report);
-        told.extend(report.or_else(|| slow::parse(&bytes).map(Told::Slow)));
-    }
-    told
-}
-
 /// All accounts by label.
 #[derive(Default)]
 struct Read {
@@ -324,6 +303,7 @@ impl Module for Collector {
             logs,
             names: vdevs::NameMap::take(&mut loaded.ebpf)?,
             events: events.try_into()?,
+            at_once: at_once(options.event_buffer),
             losses: Losses::take(&mut loaded.ebpf)?,
             loaded,
         });
@@ -386,7 +366,7 @@ impl Module for Collector {
         let Some(probes) = &mut self.probes else {
             return Ok(Vec::new());
         };
-        let told = all_there(&mut probes.events);
+        let told = told::all_there(&mut probes.events, probes.at_once);
         // Only now: each dataset of these has been mounted.
         let datasets = self.datasets.now();
         let clock = Clock::now();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kldtrace::{catalogue, kernel::loader::Options, signals::zfs::AT_ONCE};
+use kldtrace::{catalogue, kernel::loader::Options, signals::zfs::at_once};
 use kldtrace_exporters::model::{Event, Field};
 
 use super::{
@@ -193,9 +193,10 @@ fn zfs_slow_operations_without_end_leave_a_reading_its_end() {
         assert!(!ended, "a reading ended only with what it read");
     });
     let events = reader.take_events();
-    println!("{} of {AT_ONCE}", events.len());
+    let at_once = at_once(options.event_buffer);
+    println!("{} of {at_once}", events.len());
     // The ring was full, or nearly: what is more came while it was read.
-    assert!(events.len() <= AT_ONCE && events.len() > AT_ONCE / 2);
+    assert!(events.len() <= at_once && events.len() > at_once / 2);
     let named = |event: &Event| {
         event
             .labels
