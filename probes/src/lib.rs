@@ -11,6 +11,7 @@
 pub mod accounts;
 pub mod atomic;
 pub mod kernel;
+pub mod places;
 pub mod record;
 pub mod slots;
 pub mod storage;

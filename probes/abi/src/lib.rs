@@ -8,6 +8,7 @@ pub mod block;
 pub mod event;
 pub mod histogram;
 pub mod loss;
+pub mod places;
 pub mod plane;
 pub mod sched;
 pub mod tcp;

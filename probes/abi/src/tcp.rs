@@ -1,6 +1,6 @@
 //! What the TCP probes keep for each cgroup, interface and address family.
 
-use crate::histogram::Histogram;
+use crate::{histogram::Histogram, places::place};
 
 /// States of include/net/tcp_states.h, in order, beginning at 1.
 pub const STATES: [&str; 12] = [
@@ -177,30 +177,10 @@ pub struct Socket {
     /// [`Phase`] as a number.
     pub phase: u32,
     /// Whether it lies in another set than its own: 1, else 0.
-    pub elsewhere: u32,
+    pub elsewhere: u16,
+    /// Keeps the size a multiple of eight.
+    pub padding: u16,
     /// The interface of its last route, as in [`TcpKey`].
     pub interface: [u64; 2],
 }
-
-/// Places of a [`SocketSet`].
-pub const PLACES: usize = 3;
-
-/// One set of the table of sockets: two lines of memory, of which the first has
-/// all of the first socket.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct SocketSet {
-    /// Sockets of this set that found it full, and lie in one of the next.
-    pub elsewhere: u64,
-    /// The sockets, in any order.
-    pub sockets: [Socket; PLACES],
-}
-const _: () = assert!(size_of::<SocketSet>() == 128);
-
-/// The set of a socket, of so many.
-#[inline(always)]
-pub const fn socket_set(address: u64, sets: u64) -> u32 {
-    // Knuth's multiplicative hash: the upper half depends on all bits.
-    let hash = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    ((hash * sets) >> 32) as u32
-}
+place!(Socket);

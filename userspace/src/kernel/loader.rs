@@ -26,7 +26,7 @@ use super::{
     object::{NODE, ObjectFile, fields_by_program},
     plan::{self, Offsets},
     returns::{Profile, ReturnProbe, remove_left_behind},
-    sizes::map_sizes,
+    sizes::{map_sizes, number_of_sets},
 };
 use crate::catalogue::{Hook, Signal};
 
@@ -323,8 +323,8 @@ fn load_object(
     globals.extend(
         sizes
             .iter()
-            .filter(|(map, _)| *map == "SOCKETS")
-            .map(|(_, sets)| Global::number("SOCKET_SETS", (*sets).into()).where_it_is()),
+            .filter_map(|(map, sets)| Some((number_of_sets(map)?, *sets)))
+            .map(|(name, sets)| Global::number(name, sets.into()).where_it_is()),
     );
     let mut loader = EbpfLoader::new();
     loader.btf(types).allow_unsupported_maps();

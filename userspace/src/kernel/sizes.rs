@@ -1,7 +1,8 @@
 //! How large the maps are: the configured memory, shared out.
 
 use kldtrace_abi::{
-    block, histogram::Histogram, sched, tcp, wireguard, zfs, zfs_report, zfs_taskq, zvol,
+    block, histogram::Histogram, places::Set, sched, tcp, wireguard, zfs, zfs_report, zfs_taskq,
+    zvol,
 };
 
 use crate::catalogue::{Cost, Signal, Subject};
@@ -50,7 +51,7 @@ const MAPS: &[Map] = &[
     Map {
         name: "SOCKETS",
         subject: Subject::Tcp,
-        entry: size_of::<tcp::SocketSet>() as u64,
+        entry: size_of::<Set<tcp::Socket>>() as u64,
         per_cpu: false,
         share: 10,
         with: &[],
@@ -168,6 +169,14 @@ const MAPS: &[Map] = &[
         with: &[],
     },
 ];
+
+/// The number in the probes that says how many sets a table has.
+pub(super) fn number_of_sets(map: &str) -> Option<&'static str> {
+    match map {
+        "SOCKETS" => Some("SOCKET_SETS"),
+        _ => None,
+    }
+}
 
 /// Maps of signals that are on only where they are asked for by name.
 const ON_DEMAND: &[&str] = &["ZFS_TASKQS", "ZFS_TASKS"];

@@ -1,22 +1,19 @@
 //! Reading the probes' account maps.
 
-use std::os::fd::AsFd as _;
-
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::{
     Ebpf, Pod,
-    maps::{Map, MapData, MapError, PerCpuArray},
+    maps::{MapData, MapError, PerCpuArray},
 };
 use kldtrace_abi::{
     block::{Block, BlockKey},
     histogram::Histogram,
     loss::Loss,
     sched::Sched,
-    tcp::{PLACES, Tcp, TcpKey},
+    tcp::{Tcp, TcpKey},
 };
 
-use super::{accounts::SlotAccounts, slots::SlotMap};
-use crate::kernel::cost::map_memory;
+use super::{accounts::SlotAccounts, places::Places, slots::SlotMap};
 
 /// What can be added up over CPUs and cgroups.
 pub trait Sum: Copy + 'static {
@@ -145,7 +142,7 @@ pub struct Maps {
     /// By device and operation.
     pub block: SlotAccounts<BlockKey, Block>,
     /// Sockets that are remembered, by address.
-    pub sockets: Sockets,
+    pub sockets: Places,
     /// What the node's probes lost.
     pub losses: Losses,
 }
@@ -173,35 +170,6 @@ impl Losses {
     }
 }
 
-/// The table of sockets in flight: only its fullness is of interest here.
-pub struct Sockets {
-    now: PerCpuArray<MapData, i64>,
-    /// Sockets that it can hold.
-    pub capacity: u32,
-    /// Kernel memory in bytes.
-    pub memory: u64,
-}
-
-impl Sockets {
-    fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        let now = ebpf.take_map("SOCKETS_NOW").context("no map SOCKETS_NOW")?;
-        let Some(Map::Array(data)) = ebpf.map("SOCKETS") else {
-            bail!("no array SOCKETS in the object file");
-        };
-        Ok(Self {
-            capacity: data.info()?.max_entries() * PLACES as u32,
-            memory: map_memory(&data.fd().as_fd())?,
-            now: now.try_into()?,
-        })
-    }
-
-    /// Sockets that are remembered now.
-    pub fn entries(&self) -> Result<u64, MapError> {
-        let counts = self.now.get(&0, 0)?;
-        Ok(counts.iter().sum::<i64>().max(0).cast_unsigned())
-    }
-}
-
 impl Maps {
     /// Takes the maps out of the loaded object.
     pub fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
@@ -209,7 +177,7 @@ impl Maps {
             sched: SlotMap::take(ebpf)?,
             tcp: SlotAccounts::take(ebpf, "TCP", TcpKey::OTHER, TcpKey::NOBODY)?,
             block: SlotAccounts::take(ebpf, "BLOCK", BlockKey::OTHER, BlockKey::NOBODY)?,
-            sockets: Sockets::take(ebpf)?,
+            sockets: Places::take(ebpf, "SOCKETS")?,
             losses: Losses::take(ebpf)?,
         })
     }

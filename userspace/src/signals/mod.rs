@@ -14,6 +14,7 @@ pub mod maps;
 pub mod module;
 mod node;
 pub mod own;
+pub mod places;
 pub mod planes;
 pub mod pushing;
 pub mod reader;
