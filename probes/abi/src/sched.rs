@@ -1,10 +1,10 @@
 //! What the scheduler probes keep for each cgroup.
 
-use crate::histogram::Histogram;
+use crate::{histogram::Histogram, places::place};
 
 /// Why a task left the CPU, as the kernel's `prev_state` tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum OffCpu {
     /// It slept of its own will (`TASK_INTERRUPTIBLE` and the like).
     Voluntary = 0,
@@ -48,23 +48,27 @@ pub const QUEUED_BY_WAKEUP: usize = 0;
 /// Index into [`Sched::runqueue`]: queued because it was preempted.
 pub const QUEUED_BY_PREEMPTION: usize = 1;
 
+/// In place of why a task left the CPU: it is there, or nobody asked.
+pub const ON_CPU: u16 = OffCpu::ALL.len() as u16;
+
 /// What is remembered of a task while it lives.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Departure {
-    /// When it left the CPU, by the run queue's clock in nanoseconds; 0: it
-    /// has not since attach.
-    pub at: u64,
-    /// [`OffCpu`] as a number.
-    pub reason: u64,
-    /// The kernel's sum of its waits so far, in nanoseconds.
+pub struct Task {
+    /// Address of the kernel's `struct task_struct`; 0: this place is free.
+    pub address: u64,
+    /// When it left the CPU, by the run queue's clock in nanoseconds. While it is
+    /// [`ON_CPU`], when it came there, if the kernel has not noted that; else 0.
+    pub since: u64,
+    /// The kernel's sum of its waits before the one that is next, in nanoseconds.
     pub run_delay: u64,
-    /// When it came onto the CPU, where the kernel has not noted that; else 0.
-    pub arrived: u64,
-    /// The cgroup that `slot` belongs to.
+    /// The cgroup that `slot` belongs to; 0: none.
     pub cgroup: u64,
     /// Slot of the cgroup's account.
     pub slot: u32,
-    /// Keeps the size a multiple of eight.
-    pub padding: u32,
+    /// [`OffCpu`] as a number: why it left the CPU; or [`ON_CPU`].
+    pub reason: u16,
+    /// Whether it lies in another set than its own: 1, else 0.
+    pub elsewhere: u16,
 }
+place!(Task);

@@ -17,27 +17,27 @@
 //! preempt themselves do this some times in ten thousand switches. Then its
 //! departure, which is known here, is when it was queued.
 //!
-//! The kernel keeps no departure time, so that one lies in task storage, with
-//! the slot of the task's cgroup: it belongs to the task and goes with it.
+//! The kernel keeps no departure time, so that one is remembered of each task, with
+//! the slot of the task's cgroup, in a table: task storage took a third of this
+//! program's time (docs/src/journal/2026-11-30-sched-cost.md). Who gives the CPU away
+//! for the last time, dead, leaves the table.
 //!
 //! `sched_migrate_task`: `(struct task_struct *p, int dest_cpu)`.
 
 use aya_ebpf::{
-    bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
-    macros::{btf_map, btf_tracepoint, map},
+    macros::{btf_tracepoint, map},
     maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
 use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
-    sched::{Departure, OffCpu, QUEUED_BY_PREEMPTION, QUEUED_BY_WAKEUP, Sched},
+    sched::{ON_CPU, OffCpu, QUEUED_BY_PREEMPTION, QUEUED_BY_WAKEUP, Sched, Task},
 };
 
-use kldtrace_probes::storage::TaskStorage;
+use kldtrace_probes::places::{self, places};
 
 use crate::{
-    accounts::lose,
     cgroup,
     kernel::{Object, Typed, offsets, on, settings},
 };
@@ -72,9 +72,44 @@ settings! {
 #[map]
 static SCHED: PerCpuArray<Sched> = PerCpuArray::with_max_entries(1, 0);
 
-/// When and why a task left the CPU, and the slot of its cgroup.
-#[btf_map]
-static DEPARTURES: TaskStorage<Departure> = TaskStorage::new();
+places! { Tasks: Task, Loss::SchedDeparture, TASKS TASKS_NOW TASK_SETS }
+
+/// `TASK_DEAD` of include/linux/sched.h: this task never comes back.
+const DEAD: u32 = 0x80;
+
+/// What is remembered of a task; from now on, if nothing was.
+#[inline(always)]
+fn memory_of(task: Typed) -> Option<*mut Task> {
+    let address = task.identity();
+    places::remembered::<Tasks>(address).or_else(|| {
+        let run_delay = task.get(&OFFSET___task_struct___sched_info___run_delay);
+        let place = remember(address, run_delay);
+        (!place.is_null()).then_some(place)
+    })
+}
+
+/// Out of line: it runs once for each task.
+#[inline(never)]
+fn remember(address: u64, run_delay: u64) -> *mut Task {
+    let Some(place) = places::remember::<Tasks>(address) else {
+        return core::ptr::null_mut();
+    };
+    // SAFETY: the place is this task's, which no other CPU has.
+    unsafe {
+        (*place).since = 0;
+        (*place).run_delay = run_delay;
+        (*place).cgroup = 0;
+        (*place).reason = ON_CPU;
+    }
+    place
+}
+
+/// Whether it is noted of each task when and why it left. With run-queue latency
+/// alone it is of those that are preempted.
+#[inline(always)]
+fn notes_each_departure() -> bool {
+    on(&SWITCH_SCHED_OFFCPU) || on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES)
+}
 
 #[inline(always)]
 fn cgroup_of(task: Typed) -> u64 {
@@ -88,7 +123,7 @@ fn cgroup_of(task: Typed) -> u64 {
 /// # Safety
 /// `memory` is the task's, and nobody else touches it meanwhile.
 #[inline(always)]
-unsafe fn slot_of(cgroup: u64, memory: *mut Departure) -> u32 {
+unsafe fn slot_of(cgroup: u64, memory: *mut Task) -> u32 {
     // SAFETY: by contract.
     unsafe {
         if (*memory).cgroup == cgroup {
@@ -145,35 +180,44 @@ fn leave(task: Typed, state: u32, now: u64) {
     } else {
         OffCpu::Voluntary
     };
-    let Some(departure) = DEPARTURES.get(task, BPF_LOCAL_STORAGE_GET_F_CREATE) else {
-        lose(Loss::SchedDeparture);
+    let dead = state & DEAD != 0;
+    if !(notes_each_departure() || reason == OffCpu::Preempted || dead) {
+        return;
+    }
+    let Some(memory) = memory_of(task) else {
         return;
     };
     // SAFETY: only the CPU that the task leaves or enters touches its memory;
     // the account is this CPU's own.
     unsafe {
-        (*departure).at = now;
-        (*departure).reason = reason as u64;
-        if on(&SWITCH_SCHED_RUNQUEUE) {
-            (*departure).run_delay = task.get(&OFFSET___task_struct___sched_info___run_delay);
-        }
-        if !(on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES)) {
-            return;
-        }
-        let Some(account) = SCHED.get_ptr_mut(slot_of(cgroup_of(task), departure)) else {
-            return;
+        let arrived = if (*memory).reason == ON_CPU {
+            (*memory).since
+        } else {
+            0
         };
-        if on(&SWITCH_SCHED_SWITCHES) {
-            let switches = (&raw mut (*account).switches).cast::<u64>();
-            *switches.add(reason as usize) += 1;
+        (*memory).since = now;
+        (*memory).reason = reason as u16;
+        if on(&SWITCH_SCHED_RUNQUEUE) {
+            (*memory).run_delay = task.get(&OFFSET___task_struct___sched_info___run_delay);
         }
-        if on(&SWITCH_SCHED_ONCPU) {
-            let mut since = (*departure).arrived;
-            if since == 0 {
-                since = task.get(&OFFSET___task_struct___sched_info___last_arrival);
+        if (on(&SWITCH_SCHED_ONCPU) || on(&SWITCH_SCHED_SWITCHES))
+            && let Some(account) = SCHED.get_ptr_mut(slot_of(cgroup_of(task), memory))
+        {
+            if on(&SWITCH_SCHED_SWITCHES) {
+                let switches = (&raw mut (*account).switches).cast::<u64>();
+                *switches.add(reason as usize) += 1;
             }
-            (*departure).arrived = 0;
-            Histogram::record(&raw mut (*account).oncpu, now.wrapping_sub(since));
+            if on(&SWITCH_SCHED_ONCPU) {
+                let since = if arrived == 0 {
+                    task.get(&OFFSET___task_struct___sched_info___last_arrival)
+                } else {
+                    arrived
+                };
+                Histogram::record(&raw mut (*account).oncpu, now.wrapping_sub(since));
+            }
+        }
+        if dead {
+            places::forget::<Tasks>(task.identity(), memory);
         }
     }
 }
@@ -184,48 +228,57 @@ fn arrive(task: Typed, now: u64) {
         return;
     }
     let last_queued: u64 = task.get(&OFFSET___task_struct___sched_info___last_queued);
-    // A new task, or one that has not left since attach, has no departure:
-    // it was woken up, and how long it was away nobody knows.
-    let Some(departure) = DEPARTURES.get(task, BPF_LOCAL_STORAGE_GET_F_CREATE) else {
-        lose(Loss::SchedDeparture);
+    let Some(memory) = memory_of(task) else {
         return;
     };
     // SAFETY: as in `leave`.
     unsafe {
-        (*departure).arrived = if last_queued == 0 { now } else { 0 };
+        // A new task, and one that has not left since attach, is `ON_CPU`: it was
+        // woken up, and how long it was away nobody knows.
+        let (left, reason) = ((*memory).since, (*memory).reason);
+        (*memory).since = if last_queued == 0 { now } else { 0 };
+        (*memory).reason = ON_CPU;
         if !(on(&SWITCH_SCHED_RUNQUEUE) || on(&SWITCH_SCHED_OFFCPU)) {
             return;
         }
-        let Some(account) = SCHED.get_ptr_mut(slot_of(cgroup_of(task), departure)) else {
+        let Some(account) = SCHED.get_ptr_mut(slot_of(cgroup_of(task), memory)) else {
             return;
         };
-        let (at, reason) = ((*departure).at, (*departure).reason);
-        if on(&SWITCH_SCHED_OFFCPU) && at != 0 && reason < OffCpu::ALL.len() as u64 {
+        if on(&SWITCH_SCHED_OFFCPU) && reason < ON_CPU {
             let offcpu = (&raw mut (*account).offcpu).cast::<Histogram>();
             // Clocks of two CPUs differ by less than a tick: a task that moved
             // may seem to arrive before it left.
-            Histogram::record(offcpu.add(reason as usize), now.saturating_sub(at));
+            let away = now.saturating_sub(left);
+            Histogram::record(offcpu.add(usize::from(reason)), away);
         }
         if on(&SWITCH_SCHED_RUNQUEUE) {
-            let queued_by = if at != 0 && reason == OffCpu::Preempted as u64 {
+            let here = if last_queued == 0 {
+                0
+            } else {
+                now.saturating_sub(last_queued)
+            };
+            // Of this wait the kernel has summed up what was on other CPUs, and
+            // is about to add the rest.
+            let delay: u64 = task.get(&OFFSET___task_struct___sched_info___run_delay);
+            let elsewhere = delay.saturating_sub((*memory).run_delay);
+            if !notes_each_departure() {
+                (*memory).run_delay = delay + here;
+            }
+            let preempted = reason == OffCpu::Preempted as u16;
+            let waited = if last_queued != 0 {
+                here + elsewhere
+            } else if preempted {
+                now.saturating_sub(left) + elsewhere
+            } else {
+                return;
+            };
+            let queued_by = if preempted {
                 QUEUED_BY_PREEMPTION
             } else {
                 QUEUED_BY_WAKEUP
             };
-            let since = if last_queued == 0 && queued_by == QUEUED_BY_PREEMPTION {
-                at
-            } else {
-                last_queued
-            };
-            if since != 0 {
-                let mut waited = now.saturating_sub(since);
-                if at != 0 {
-                    let delay: u64 = task.get(&OFFSET___task_struct___sched_info___run_delay);
-                    waited += delay.wrapping_sub((*departure).run_delay);
-                }
-                let runqueue = (&raw mut (*account).runqueue).cast::<Histogram>();
-                Histogram::record(runqueue.add(queued_by), waited);
-            }
+            let runqueue = (&raw mut (*account).runqueue).cast::<Histogram>();
+            Histogram::record(runqueue.add(queued_by), waited);
         }
     }
 }

@@ -41,6 +41,14 @@ const MAPS: &[Map] = &[
         with: &["SLOTS", "FREE_SLOTS"],
     },
     Map {
+        name: "TASKS",
+        subject: Subject::Sched,
+        entry: size_of::<Set<sched::Task>>() as u64,
+        per_cpu: false,
+        share: 4,
+        with: &[],
+    },
+    Map {
         name: "TCP",
         subject: Subject::Tcp,
         entry: size_of::<tcp::Tcp>() as u64,
@@ -174,6 +182,7 @@ const MAPS: &[Map] = &[
 pub(super) fn number_of_sets(map: &str) -> Option<&'static str> {
     match map {
         "SOCKETS" => Some("SOCKET_SETS"),
+        "TASKS" => Some("TASK_SETS"),
         _ => None,
     }
 }

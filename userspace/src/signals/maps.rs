@@ -141,6 +141,8 @@ pub struct Maps {
     pub tcp: SlotAccounts<TcpKey, Tcp>,
     /// By device and operation.
     pub block: SlotAccounts<BlockKey, Block>,
+    /// Tasks that are remembered, by address.
+    pub tasks: Places,
     /// Sockets that are remembered, by address.
     pub sockets: Places,
     /// What the node's probes lost.
@@ -177,6 +179,7 @@ impl Maps {
             sched: SlotMap::take(ebpf)?,
             tcp: SlotAccounts::take(ebpf, "TCP", TcpKey::OTHER, TcpKey::NOBODY)?,
             block: SlotAccounts::take(ebpf, "BLOCK", BlockKey::OTHER, BlockKey::NOBODY)?,
+            tasks: Places::take(ebpf, "TASKS")?,
             sockets: Places::take(ebpf, "SOCKETS")?,
             losses: Losses::take(ebpf)?,
         })

@@ -21,6 +21,7 @@ use super::{
     hash::AccountMap,
     maps::{Maps, Sum},
     own::{CollectorState, Listened, MapState},
+    places::Places,
     table::{Entry, OTHER_LABEL, Table},
     worker::Worker,
 };
@@ -285,16 +286,15 @@ impl Node {
         };
         let [sched, tcp, block] = self.entries;
         let maps = &self.maps;
-        let sockets = &maps.sockets;
+        let remembered = |name, places: &Places| {
+            let entries = places.entries()?;
+            anyhow::Ok(map(name, entries, places.capacity, places.memory))
+        };
         Ok(vec![
             map("sched", sched, maps.sched.capacity(), maps.sched.memory()),
+            remembered("tasks", &maps.tasks)?,
             map("tcp", tcp, maps.tcp.capacity(), maps.tcp.memory()),
-            map(
-                "sockets",
-                sockets.entries()?,
-                sockets.capacity,
-                sockets.memory,
-            ),
+            remembered("sockets", &maps.sockets)?,
             map("block", block, maps.block.capacity(), maps.block.memory()),
         ])
     }

@@ -3,6 +3,7 @@
 
 mod away;
 mod moving;
+mod tasks;
 mod waiting;
 
 use std::fs;

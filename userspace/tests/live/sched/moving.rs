@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 
+use kldtrace::quantile::Summary;
+
 use super::{
     CYCLE, Gained, MIGRATIONS, OFFCPU, ROUNDS, RUNQUEUE, SIGNALS, SWITCHES, competitor, window,
 };
 use crate::{
-    common::{Probes, assert_close, grew, skipped, wait_for},
+    common::{Probes, assert_close, gained, grew, skipped, wait_for},
     load::{
         Account, Cgroup, MILLISECOND, Worker, cpus, fifo, hierarchy, now, pin, reap, sleep_for,
-        sleep_until, spawn_into,
+        sleep_until, spawn_into, spin_until,
     },
 };
 
@@ -106,6 +108,85 @@ fn a_wait_across_a_migration_is_whole() {
     };
     // Being moved takes the mover some microseconds.
     assert_close(gained.p50(RUNQUEUE, "wakeup"), 0.010, 0.0002);
+}
+
+/// Of who goes to sleep nothing is noted where run-queue latency is the only
+/// signal; it says the same all the same. In each cycle the victim wakes up, waits
+/// on two CPUs, and is preempted once.
+#[test]
+fn run_queue_latency_alone_is_the_kernels_own() {
+    let Some(mut probes) = Probes::attach(&["sched.runqueue_latency"]) else {
+        return;
+    };
+    let &[one, two, ..] = cpus().as_slice() else {
+        skipped("needs two CPUs");
+        return;
+    };
+    let cgroup = Cgroup::new("alone");
+    let mut victim = Worker::start_in(&cgroup, |start| {
+        for round in 0..ROUNDS {
+            sleep_until(start + round * CYCLE);
+            spin_until(start + round * CYCLE + 45 * MILLISECOND);
+        }
+        0
+    });
+    let pid = victim.pid;
+    let mut competitors = [(0, 20), (33, 38)].map(|(from, to)| {
+        let competitor = competitor(from * MILLISECOND, to * MILLISECOND);
+        pin(competitor.pid, one);
+        competitor
+    });
+    let mut mover = Worker::start(move |start| {
+        for round in 0..ROUNDS {
+            sleep_until(start + round * CYCLE + 10 * MILLISECOND);
+            pin(pid, two);
+            sleep_until(start + round * CYCLE + 30 * MILLISECOND);
+            pin(pid, one);
+        }
+        0
+    });
+    pin(mover.pid, two);
+    fifo(mover.pid, 3);
+    pin(victim.pid, one);
+    fifo(victim.pid, 1);
+    for _ in 0..10 {
+        let kernel = victim.account();
+        let before = probes.snapshot();
+        let start = now() + 10 * MILLISECOND;
+        let [first, second] = &mut competitors;
+        let mut workers = [first, second, &mut mover, &mut victim];
+        for worker in &mut workers {
+            worker.begin(start);
+        }
+        for worker in &mut workers {
+            worker.end();
+        }
+        let after = probes.snapshot();
+        let kernel = victim.account() - kernel;
+        let [woken, preempted] = ["wakeup", "preempted"].map(|reason| {
+            let labels = [("unit", cgroup.unit.as_str()), ("reason", reason)];
+            gained(&before, &after, RUNQUEUE, &labels)
+        });
+        println!("{kernel:?}, {} and {}", woken.count(), preempted.count());
+        assert!(woken.count() <= kernel.voluntary && preempted.count() <= kernel.preempted);
+        let arrivals = woken.count() + preempted.count();
+        if arrivals < kernel.voluntary + kernel.preempted {
+            // As in `window`: our program was not called.
+            assert!(arrivals + 5 >= kernel.voluntary + kernel.preempted);
+            continue;
+        }
+        assert!(kernel.voluntary >= ROUNDS && kernel.preempted >= ROUNDS);
+        if kernel.slices == arrivals {
+            assert_eq!(woken.sum_ns + preempted.sum_ns, kernel.waited);
+        } else {
+            assert!(woken.sum_ns + preempted.sum_ns > kernel.waited);
+        }
+        assert_close(Summary::of(&woken).p50, 0.010, 0.0002);
+        // The mover has to preempt it to move it back, and is quicker.
+        assert_close(Summary::of(&preempted).p90, 0.005, 0.0002);
+        return;
+    }
+    panic!("arrivals are missing, ten times in a row");
 }
 
 #[test]
