@@ -62,7 +62,8 @@ pub struct Task {
     pub since: u64,
     /// The kernel's sum of its waits before the one that is next, in nanoseconds.
     pub run_delay: u64,
-    /// The cgroup that `slot` belongs to; 0: none.
+    /// `self.serial_nr` of the kernel's `struct cgroup` that `slot` belongs to, and
+    /// one more; 0: none.
     pub cgroup: u64,
     /// Slot of the cgroup's account.
     pub slot: u32,
