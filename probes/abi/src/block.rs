@@ -53,10 +53,7 @@ pub struct BlockKey {
 }
 
 impl BlockKey {
-    /// What found no room: no disk has this major number.
-    pub const OTHER: Self = Self::new(u32::MAX, 0, Op::Other as u64);
-
-    /// Of a slot that nobody owns.
+    /// Of a slot that nobody owns: no disk has this major number.
     pub const NOBODY: Self = Self::new(u32::MAX, u32::MAX, u64::MAX);
 
     /// Of a disk and an operation.

@@ -100,8 +100,7 @@ impl Retransmit {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TcpKey {
-    /// The socket's cgroup; 0 where there is no socket, [`crate::OTHER`]
-    /// where the map is full.
+    /// The socket's cgroup; 0 where there is no socket.
     pub cgroup: u64,
     /// Name of the interface of the socket's route; zeros where it has none.
     pub interface: [u64; 2],
@@ -110,13 +109,6 @@ pub struct TcpKey {
 }
 
 impl TcpKey {
-    /// What found no room.
-    pub const OTHER: Self = Self {
-        cgroup: crate::OTHER,
-        interface: [0; 2],
-        family: 0,
-    };
-
     /// Of a slot that nobody owns: no word of it is in a socket's.
     pub const NOBODY: Self = Self {
         cgroup: u64::MAX,

@@ -32,16 +32,16 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Slots of the scheduler accounts by cgroup id.
 #[map]
-static SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
+static SCHED_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
 /// Slots that are free. User space fills it, and gives back the slots of the
 /// cgroups that are gone.
 #[map]
-static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(1, 0);
+static SCHED_FREE: Queue<u32> = Queue::with_max_entries(1, 0);
 
 /// The slot of a cgroup; 0 where there was none left.
 #[inline(always)]
 pub fn slot(cgroup: u64) -> u32 {
-    match SLOTS.get_ptr(cgroup) {
+    match SCHED_SLOTS.get_ptr(cgroup) {
         // SAFETY: a value of the map, which is not freed while this runs.
         Some(slot) => unsafe { *slot },
         None => {
@@ -65,10 +65,10 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let cgroup = Object(ctx.arg(0));
     // Before its first task: nothing of it goes to another's account.
     if in_default_hierarchy(cgroup)
-        && let Ok(Some(slot)) = FREE_SLOTS.pop()
-        && SLOTS.insert(id(cgroup), slot, 0).is_err()
+        && let Ok(Some(slot)) = SCHED_FREE.pop()
+        && SCHED_SLOTS.insert(id(cgroup), slot, 0).is_err()
     {
-        let _ = FREE_SLOTS.push(slot, 0);
+        let _ = SCHED_FREE.push(slot, 0);
     }
     tell(CGROUP_MADE, cgroup, ctx.arg(1));
     0

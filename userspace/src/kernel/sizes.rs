@@ -38,7 +38,7 @@ const MAPS: &[Map] = &[
         entry: size_of::<sched::Sched>() as u64,
         per_cpu: true,
         share: 50,
-        with: &["SLOTS", "FREE_SLOTS"],
+        with: &["SCHED_SLOTS", "SCHED_FREE"],
     },
     Map {
         name: "TASKS",

@@ -1,10 +1,11 @@
 //! Accounts of the probes that lie in an array, each at the slot of its key.
 //!
-//! The probes take a free slot for a key that is new (probes/src/slots.rs); this
-//! side reads the accounts, and gives back the slots of those whose owner is gone.
+//! The probes take a free slot for a key that is new (probes/src/slots.rs; for
+//! the scheduler's, `cgroup_mkdir` does); this side reads the accounts by label,
+//! and gives back the slots of those whose owner is gone.
 
 use std::{
-    collections::{HashMap as StdMap, VecDeque, hash_map::Entry},
+    collections::{HashMap as StdMap, VecDeque},
     hash::Hash,
     os::fd::AsFd as _,
     time::{Duration, Instant},
@@ -16,43 +17,55 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, Queue},
 };
 
-use super::maps::{Plain, Sum};
+use super::{
+    maps::{Plain, Sum},
+    own::MapState,
+    table::{Entry, Table},
+};
 use crate::kernel::{cost::map_memory, loader};
 
 /// A slot rests for so long before another key gets it: a program that had found
 /// it before it was taken away may still be counting. Such a program runs for less
-/// than a microsecond, but the host may take the CPU from under it.
+/// than a microsecond, but the host may take the CPU from under it; and the last
+/// task of a removed cgroup may still have to leave the CPU for good.
 const REST: Duration = Duration::from_millis(250);
 
-/// A slot whose key's owner is gone.
-struct Resting<K> {
-    key: K,
+/// A slot whose key's owner is gone, and the labels that it had: another may have
+/// the key by now, or its name be forgotten.
+struct Resting<L> {
     slot: u32,
+    labels: L,
     since: Instant,
 }
 
 /// The accounts, the slots by key, their owners, and the slots that are free.
-pub struct SlotAccounts<K: Copy + 'static, A: Copy + 'static> {
+pub struct SlotAccounts<K: Copy + 'static, A: Copy + 'static, L> {
     accounts: PerCpuArray<MapData, Plain<A>>,
     slots: HashMap<MapData, Plain<K>, u32>,
     free: Queue<MapData, u32>,
-    owners: Array<MapData, Plain<K>>,
-    resting: VecDeque<Resting<K>>,
-    /// The key of what found no slot: it is counted at slot 0.
-    other: K,
-    /// Owns what nobody owns.
-    nobody: K,
+    /// The keys by slot, and the one that nobody has; where the probes want them.
+    owners: Option<(Array<MapData, Plain<K>>, K)>,
+    resting: VecDeque<Resting<L>>,
+    table: Table<L, A>,
     cpus: usize,
+    /// Slots in use when the accounts were last read.
+    entries: u64,
     capacity: u32,
     memory: u64,
 }
 
-impl<K: Copy + Eq + Hash + 'static, A: Sum> SlotAccounts<K, A> {
-    /// Takes the maps from the loaded object; all slots are free.
+impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
+    /// Takes the maps from the loaded object; all slots are free. `nobody` is the
+    /// key to write where nobody owns a slot; `None`: there is no map of owners.
     ///
     /// # Errors
     /// When there are no such maps, or the kernel refuses them.
-    pub fn take(ebpf: &mut Ebpf, name: &str, other: K, nobody: K) -> anyhow::Result<Self> {
+    pub fn take(
+        ebpf: &mut Ebpf,
+        name: &str,
+        nobody: Option<K>,
+        table: Table<L, A>,
+    ) -> anyhow::Result<Self> {
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("no map {name} in the object file"))
@@ -64,13 +77,17 @@ impl<K: Copy + Eq + Hash + 'static, A: Sum> SlotAccounts<K, A> {
         let capacity = data.info()?.max_entries();
         let memory = map_memory(&data.fd().as_fd())?;
         let mut free: Queue<_, u32> = take(&format!("{name}_FREE"))?.try_into()?;
-        let mut owners: Array<_, Plain<K>> = take(&format!("{name}_OWNERS"))?.try_into()?;
-        for slot in 0..capacity {
-            owners.set(slot, Plain(nobody), 0)?;
-            // Slot 0 takes what has none.
-            if slot > 0 {
-                free.push(slot, 0)?;
+        // Slot 0 takes what has none.
+        for slot in 1..capacity {
+            free.push(slot, 0)?;
+        }
+        let mut owners = None;
+        if let Some(nobody) = nobody {
+            let mut map: Array<_, Plain<K>> = take(&format!("{name}_OWNERS"))?.try_into()?;
+            for slot in 0..capacity {
+                map.set(slot, Plain(nobody), 0)?;
             }
+            owners = Some((map, nobody));
         }
         Ok(Self {
             accounts: accounts.try_into()?,
@@ -78,39 +95,84 @@ impl<K: Copy + Eq + Hash + 'static, A: Sum> SlotAccounts<K, A> {
             free,
             owners,
             resting: VecDeque::new(),
-            other,
-            nobody,
+            table,
             cpus: usize::try_from(loader::cpus()?)?,
+            entries: 0,
             capacity,
             memory,
         })
     }
 
-    /// All accounts by key, each summed over the CPUs. Those at slots that rest
-    /// are among them.
+    /// Gives slots to keys that have none, as long as there are free ones; whether
+    /// each has one now. No owner is written: for accounts that have none.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn read(&self) -> Result<StdMap<K, Box<A>>, MapError> {
-        // By slot first: a walk over the hash may tell a key twice.
-        let mut keys = StdMap::from([(0, self.other)]);
-        for entry in &self.slots {
-            let (key, slot) = entry?;
-            keys.insert(slot, key.0);
+    pub fn assign(&mut self, keys: impl Iterator<Item = K>) -> Result<bool, MapError> {
+        for key in keys {
+            if self.slot(key)?.is_some() {
+                continue;
+            }
+            let Ok(slot) = self.free.pop(0) else {
+                return Ok(false);
+            };
+            self.slots.insert(Plain(key), slot, 0)?;
         }
-        keys.extend(self.resting.iter().map(|one| (one.slot, one.key)));
-        let mut all: StdMap<K, Box<A>> = StdMap::with_capacity(keys.len());
+        Ok(true)
+    }
+
+    fn slot(&self, key: K) -> Result<Option<u32>, MapError> {
+        match self.slots.get(&Plain(key), 0) {
+            Ok(slot) => Ok(Some(slot)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The keys that have slots.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn keys(&self) -> Result<StdMap<u32, K>, MapError> {
+        // By slot: a walk over the hash may tell a key twice.
+        let slots = self.slots.iter();
+        slots
+            .map(|one| one.map(|(key, slot)| (slot, key.0)))
+            .collect()
+    }
+
+    /// The accounts of these keys, and those at slots that rest, summed over the
+    /// CPUs and by label. `labels` says whether a key's owner is gone, too: then
+    /// its slot rests from now on.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn read(
+        &mut self,
+        keys: StdMap<u32, K>,
+        mut labels: impl FnMut(K) -> (L, bool),
+    ) -> Result<StdMap<L, Box<A>>, MapError> {
+        let mut slots = vec![(0, self.table.other().clone())];
         for (slot, key) in keys {
-            let account = self.account(slot)?;
-            match all.entry(key) {
-                // Something closed after its cgroup was gone: it has a slot again.
-                Entry::Occupied(mut there) => there.get_mut().add(&account),
-                Entry::Vacant(room) => {
-                    room.insert(account);
-                }
+            let (labels, gone) = labels(key);
+            if gone {
+                self.retire(key, labels)?;
+            } else {
+                slots.push((slot, labels));
             }
         }
-        Ok(all)
+        let resting = self.resting.iter();
+        slots.extend(resting.map(|one| (one.slot, one.labels.clone())));
+        self.entries = slots.len() as u64;
+        let entries = slots.into_iter().map(|(slot, labels)| {
+            Ok(Entry {
+                labels,
+                account: self.account(slot)?,
+                gone: false,
+            })
+        });
+        let entries = entries.collect::<Result<Vec<_>, MapError>>()?;
+        Ok(self.table.sum(entries))
     }
 
     fn account(&self, slot: u32) -> Result<Box<A>, MapError> {
@@ -121,54 +183,62 @@ impl<K: Copy + Eq + Hash + 'static, A: Sum> SlotAccounts<K, A> {
         Ok(sum)
     }
 
-    /// Takes the slot of a key whose owner is gone, which then rests.
+    /// Takes the slot of a key whose owner is gone, if it has one. It rests then,
+    /// and what is counted there is still read.
     ///
     /// # Errors
-    /// What the kernel says, other than that it has none.
-    pub fn retire(&mut self, key: K) -> Result<(), MapError> {
-        let slot = match self.slots.get(&Plain(key), 0) {
-            Ok(slot) => slot,
-            Err(MapError::KeyNotFound) => return Ok(()),
-            Err(error) => return Err(error),
+    /// What the kernel says.
+    pub fn retire(&mut self, key: K, labels: L) -> Result<(), MapError> {
+        let Some(slot) = self.slot(key)? else {
+            return Ok(());
         };
+        if let Some((owners, nobody)) = &mut self.owners {
+            owners.set(slot, Plain(*nobody), 0)?;
+        }
         self.slots.remove(&Plain(key))?;
-        self.owners.set(slot, Plain(self.nobody), 0)?;
         self.resting.push_back(Resting {
-            key,
             slot,
+            labels,
             since: Instant::now(),
         });
         Ok(())
     }
 
-    /// Frees the slots that have rested, and says what their keys came to.
+    /// Frees the slots that have rested, and keeps what they came to in the sums
+    /// of their labels; whether there were any.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn release(&mut self) -> Result<Vec<(K, Box<A>)>, MapError> {
-        let mut last = Vec::new();
-        while let Some(resting) = self.resting.front() {
-            if resting.since.elapsed() < REST {
-                break;
-            }
-            let (key, slot) = (resting.key, resting.slot);
+    pub fn release(&mut self) -> Result<bool, MapError> {
+        let mut any = false;
+        while let Some(resting) = self.resting.front()
+            && resting.since.elapsed() >= REST
+        {
+            let slot = resting.slot;
             let account = self.account(slot)?;
             let zero = PerCpuValues::try_from(vec![Plain(A::ZERO); self.cpus])?;
             self.accounts.set(slot, zero, 0)?;
+            if let Some(resting) = self.resting.pop_front() {
+                self.table.keep(resting.labels, &account);
+            }
             self.free.push(slot, 0)?;
-            last.push((key, account));
-            self.resting.pop_front();
+            any = true;
         }
-        Ok(last)
+        Ok(any)
     }
 
-    /// Entries that the map can hold, of which one is for what finds no room.
-    pub fn capacity(&self) -> u32 {
-        self.capacity
+    /// How full the map is, of which one entry is for what finds no room.
+    pub fn state(&self, name: &'static str) -> MapState {
+        MapState {
+            name,
+            entries: self.entries,
+            capacity: self.capacity.into(),
+            memory: self.memory,
+        }
     }
 
-    /// Kernel memory of the accounts, in bytes.
-    pub fn memory(&self) -> u64 {
-        self.memory
+    /// Label sets without series of their own.
+    pub fn folded(&self) -> u64 {
+        self.table.folded
     }
 }

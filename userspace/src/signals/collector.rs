@@ -8,7 +8,6 @@ use kldtrace_exporters::model::{Event, Family};
 use super::{
     cgroups::Cgroups,
     module::Slot,
-    node,
     own::{CollectorState, MapState},
     worker::Worker,
 };
@@ -149,7 +148,7 @@ impl Collector {
         let cgroups = cgroups.clone();
         self.worker.start(move |slot| {
             slot.follow();
-            let events = slot.drain(&|id| node::unit(&cgroups, id).0);
+            let events = slot.drain(&|id| cgroups.unit(id).0);
             Came::new(Work::Drain, events.map(|events| (events, Vec::new())))
         });
     }

@@ -1,19 +1,30 @@
 //! Reading the probes' account maps.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use aya::{
     Ebpf, Pod,
     maps::{MapData, MapError, PerCpuArray},
 };
 use kldtrace_abi::{
-    block::{Block, BlockKey},
+    block::{Block, BlockKey, Op},
     histogram::Histogram,
     loss::Loss,
     sched::Sched,
     tcp::{Tcp, TcpKey},
 };
 
-use super::{accounts::SlotAccounts, places::Places, slots::SlotMap};
+use super::{
+    accounts::SlotAccounts,
+    places::Places,
+    table::{OTHER_LABEL, Table},
+};
+
+/// Labels of the TCP accounts.
+pub type TcpLabels = (Arc<str>, Arc<str>, &'static str);
+/// Labels of the block accounts.
+pub type BlockLabels = (Arc<str>, &'static str);
 
 /// What can be added up over CPUs and cgroups.
 pub trait Sum: Copy + 'static {
@@ -129,18 +140,18 @@ impl Sum for Block {
 #[repr(transparent)]
 pub struct Plain<T>(pub(crate) T);
 
-// SAFETY: used below with the ABI's `repr(C)` structs of integers only, for
-// which every bit pattern is a value; they have no padding.
+// SAFETY: used with integers and the ABI's `repr(C)` structs of integers only,
+// for which every bit pattern is a value; they have no padding.
 unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
 
 /// The three account maps and the losses.
 pub struct Maps {
     /// By cgroup id.
-    pub sched: SlotMap,
+    pub sched: SlotAccounts<u64, Sched, Arc<str>>,
     /// By cgroup, interface and family.
-    pub tcp: SlotAccounts<TcpKey, Tcp>,
+    pub tcp: SlotAccounts<TcpKey, Tcp, TcpLabels>,
     /// By device and operation.
-    pub block: SlotAccounts<BlockKey, Block>,
+    pub block: SlotAccounts<BlockKey, Block, BlockLabels>,
     /// Tasks that are remembered, by address.
     pub tasks: Places,
     /// Sockets that are remembered, by address.
@@ -173,12 +184,20 @@ impl Losses {
 }
 
 impl Maps {
-    /// Takes the maps out of the loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+    /// Takes the maps out of the loaded object. `series` is the limit of label
+    /// sets for each of the three.
+    ///
+    /// # Errors
+    /// When one is not there, or the kernel refuses it.
+    pub fn take(ebpf: &mut Ebpf, series: usize) -> anyhow::Result<Self> {
+        let other: Arc<str> = OTHER_LABEL.into();
+        let sched = Table::new(series, other.clone());
+        let tcp = Table::new(series, (other.clone(), "".into(), ""));
+        let block = Table::new(series, (other, Op::Other.as_str()));
         Ok(Self {
-            sched: SlotMap::take(ebpf)?,
-            tcp: SlotAccounts::take(ebpf, "TCP", TcpKey::OTHER, TcpKey::NOBODY)?,
-            block: SlotAccounts::take(ebpf, "BLOCK", BlockKey::OTHER, BlockKey::NOBODY)?,
+            sched: SlotAccounts::take(ebpf, "SCHED", None, sched)?,
+            tcp: SlotAccounts::take(ebpf, "TCP", Some(TcpKey::NOBODY), tcp)?,
+            block: SlotAccounts::take(ebpf, "BLOCK", Some(BlockKey::NOBODY), block)?,
             tasks: Places::take(ebpf, "TASKS")?,
             sockets: Places::take(ebpf, "SOCKETS")?,
             losses: Losses::take(ebpf)?,

@@ -20,7 +20,6 @@ pub mod pushing;
 pub mod reader;
 mod rings;
 pub mod serving;
-pub mod slots;
 pub mod table;
 pub mod wireguard;
 mod worker;

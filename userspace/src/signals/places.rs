@@ -10,19 +10,23 @@ use aya::{
 };
 use kldtrace_abi::places::PLACES;
 
+use super::own::MapState;
 use crate::kernel::cost::map_memory;
 
 /// A table (probes/src/places.rs).
 pub struct Places {
     now: PerCpuArray<MapData, i64>,
     /// Objects that it can hold.
-    pub capacity: u32,
+    capacity: u32,
     /// Kernel memory in bytes.
-    pub memory: u64,
+    memory: u64,
 }
 
 impl Places {
     /// Takes the map that counts out of the loaded object.
+    ///
+    /// # Errors
+    /// When it is not there, or the kernel refuses it.
     pub fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Self> {
         let counts = format!("{name}_NOW");
         let now = ebpf
@@ -38,9 +42,17 @@ impl Places {
         })
     }
 
-    /// Objects that are remembered now.
-    pub fn entries(&self) -> Result<u64, MapError> {
+    /// How full it is now.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn state(&self, name: &'static str) -> Result<MapState, MapError> {
         let counts = self.now.get(&0, 0)?;
-        Ok(counts.iter().sum::<i64>().max(0).cast_unsigned())
+        Ok(MapState {
+            name,
+            entries: counts.iter().sum::<i64>().max(0).cast_unsigned(),
+            capacity: self.capacity.into(),
+            memory: self.memory,
+        })
     }
 }

@@ -59,6 +59,11 @@ impl<L: Clone + Eq + Hash, A: Sum> Table<L, A> {
         }
     }
 
+    /// The labels of the rest.
+    pub fn other(&self) -> &L {
+        &self.other
+    }
+
     /// Sums one reading of a map. Sums never go backwards: what a gone cgroup
     /// counted stays in its label's sum.
     pub fn sum(&mut self, entries: impl IntoIterator<Item = Entry<L, A>>) -> HashMap<L, Box<A>> {
