@@ -192,9 +192,7 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
         let Some(slot) = self.slot(key)? else {
             return Ok(());
         };
-        if let Some((owners, nobody)) = &mut self.owners {
-            owners.set(slot, Plain(*nobody), 0)?;
-        }
+        self.disown(slot)?;
         self.slots.remove(&Plain(key))?;
         self.resting.push_back(Resting {
             slot,
@@ -202,6 +200,13 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             since: Instant::now(),
         });
         Ok(())
+    }
+
+    fn disown(&mut self, slot: u32) -> Result<(), MapError> {
+        match &mut self.owners {
+            Some((owners, nobody)) => owners.set(slot, Plain(*nobody), 0),
+            None => Ok(()),
+        }
     }
 
     /// Frees the slots that have rested, and keeps what they came to in the sums
@@ -215,6 +220,9 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             && resting.since.elapsed() >= REST
         {
             let slot = resting.slot;
+            // A program that had just taken it may have written its owner after
+            // it was taken away again.
+            self.disown(slot)?;
             let account = self.account(slot)?;
             let zero = PerCpuValues::try_from(vec![Plain(A::ZERO); self.cpus])?;
             self.accounts.set(slot, zero, 0)?;
