@@ -3,12 +3,9 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
     ops::{Add, Sub},
-    os::{
-        fd::{AsRawFd as _, RawFd},
-        unix::net::UnixStream,
-    },
+    os::fd::{AsRawFd as _, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::{Duration, Instant},
@@ -156,25 +153,35 @@ fn rest_in_read(pid: i32) {
 /// A process that sleeps until it gets a number, works, answers with a number
 /// and sleeps again. While it sleeps nothing is counted for it: a window from
 /// one sleep to the next has no edges, and its counts must agree exactly.
+///
+/// It has pipes, whose ends nobody wakes but who writes. A socket's are woken too
+/// when the memory of what was sent is free again, which since Linux 7 is later.
 pub struct Worker {
     pub pid: i32,
-    socket: UnixStream,
+    tasks: PipeWriter,
+    answers: PipeReader,
 }
 
 impl Worker {
     /// Forks it. `work` must not allocate much and must not print: it runs in
     /// a copy of a process that may have had threads.
     pub fn start(work: impl FnMut(u64) -> u64) -> Self {
-        let (socket, child) = UnixStream::pair().unwrap();
+        let (todo, tasks) = pipe().unwrap();
+        let (answers, done) = pipe().unwrap();
         // SAFETY: the child runs `serve` only, which ends in `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            drop(socket);
-            let served = catch_unwind(AssertUnwindSafe(|| serve(child.as_raw_fd(), work)));
+            drop((tasks, answers));
+            let ends = [todo.as_raw_fd(), done.as_raw_fd()];
+            let served = catch_unwind(AssertUnwindSafe(|| serve(ends, work)));
             exit(i32::from(served.is_err()));
         }
         assert!(pid > 0, "fork: {}", std::io::Error::last_os_error());
-        let worker = Self { pid, socket };
+        let worker = Self {
+            pid,
+            tasks,
+            answers,
+        };
         // It has set itself up and rests.
         rest_in_read(pid);
         worker
@@ -189,13 +196,13 @@ impl Worker {
 
     /// Gives it a task.
     pub fn begin(&mut self, task: u64) {
-        self.socket.write_all(&task.to_ne_bytes()).unwrap();
+        self.tasks.write_all(&task.to_ne_bytes()).unwrap();
     }
 
     /// Its answer, once it rests again.
     pub fn end(&mut self) -> u64 {
         let mut answer = [0; 8];
-        self.socket.read_exact(&mut answer).expect("a live worker");
+        self.answers.read_exact(&mut answer).expect("a live worker");
         rest_in_read(self.pid);
         u64::from_ne_bytes(answer)
     }
@@ -232,11 +239,11 @@ impl Drop for Worker {
     }
 }
 
-fn serve(socket: RawFd, mut work: impl FnMut(u64) -> u64) {
+fn serve([todo, done]: [RawFd; 2], mut work: impl FnMut(u64) -> u64) {
     // SAFETY: a system call on numbers. No worker outlives a killed test.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    while let Some(task) = read_number(socket) {
-        write_number(socket, work(task));
+    while let Some(task) = read_number(todo) {
+        write_number(done, work(task));
     }
 }
 

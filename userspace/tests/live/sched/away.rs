@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use kldtrace::{kernel::cgroup2, quantile::Summary};
 
-use super::{Gained, OFFCPU, REASONS, SIGNALS, SWITCHES, window};
+use super::{Gained, OFFCPU, REASONS, RUNQUEUE, SIGNALS, SWITCHES, window};
 use crate::{
     common::{Probes, assert_close, grew, skipped},
     load::{Cgroup, MILLISECOND, Worker, cpus, fifo, now, pin, sleep_for, spawn_into},
@@ -106,11 +106,14 @@ fn waiting_for_a_vfork_child_is_uninterruptible() {
     // A lock that fork takes may add one; each sleep is one of the others.
     assert!(off.count() >= ROUNDS);
     assert!(gained.switches("voluntary") >= ROUNDS);
-    // Forking is in its clock and not in the sleep, and the two do not start
-    // at the same instant.
-    assert_close(Summary::of(&off).p50, 0.025, 0.001);
-    let times = ROUNDS as f64;
-    assert!((times * 0.024..own + 0.001).contains(&off.sum_seconds()));
+    // What is in its clock and not in the sleep it was on the CPU, or waited for it:
+    // it forks, which takes long where the processor is emulated, and the child
+    // begins after that.
+    assert!(Summary::of(&off).p50 >= 0.024);
+    let waited = ["wakeup", "preempted"].map(|reason| gained.histogram(RUNQUEUE, reason));
+    let waited = waited.iter().map(|wait| wait.sum_seconds()).sum::<f64>();
+    let least = own - gained.oncpu().sum_seconds() - waited;
+    assert!((least - 0.001..own + 0.001).contains(&off.sum_seconds()));
 }
 
 /// A kernel thread without work waits in TASK_IDLE: uninterruptible, as no
