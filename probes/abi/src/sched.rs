@@ -4,7 +4,7 @@ use crate::{histogram::Histogram, places::place};
 
 /// Why a task left the CPU, as the kernel's `prev_state` tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u16)]
+#[repr(u32)]
 pub enum OffCpu {
     /// It slept of its own will (`TASK_INTERRUPTIBLE` and the like).
     Voluntary = 0,
