@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 
 use kldtrace::{kernel::cgroup2, quantile::Summary};
+use kldtrace_exporters::model::Histogram;
 
 use super::{Gained, OFFCPU, REASONS, RUNQUEUE, SIGNALS, SWITCHES, window};
 use crate::{
@@ -111,7 +112,7 @@ fn waiting_for_a_vfork_child_is_uninterruptible() {
     // begins after that.
     assert!(Summary::of(&off).p50 >= 0.024);
     let waited = ["wakeup", "preempted"].map(|reason| gained.histogram(RUNQUEUE, reason));
-    let waited = waited.iter().map(|wait| wait.sum_seconds()).sum::<f64>();
+    let waited = waited.iter().map(Histogram::sum_seconds).sum::<f64>();
     let least = own - gained.oncpu().sum_seconds() - waited;
     assert!((least - 0.001..own + 0.001).contains(&off.sum_seconds()));
 }
