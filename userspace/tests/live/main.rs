@@ -45,3 +45,4 @@ mod synthetic;
 mod tcp;
 mod tls;
 mod tool;
+mod unseen;

@@ -12,6 +12,7 @@ use super::{WAKE, grew_for, timed};
 use crate::{
     common::{Probes, assert_close, gained, grew},
     net::{self, Family, Lab},
+    unseen::unless_hidden,
 };
 
 const LATENCY: &str = "kldtrace_tcp_connect_latency_seconds";
@@ -21,52 +22,55 @@ const RETRANSMITTED: &str = "kldtrace_tcp_retransmitted_segments";
 /// connect takes the initial retransmission time-out, one second.
 #[test]
 fn connect_latency_of_a_lost_syn() {
-    let Some(mut probes) = Probes::attach(&["tcp.connect_latency", "tcp.retransmitted_segments"])
-    else {
-        return;
-    };
-    let lab = Lab::veth();
-    let listeners = Family::BOTH.map(|family| lab.server.listen(family));
-    lab.server.nft(
-        "table inet t {
+    unless_hidden(|| {
+        let Some(mut probes) =
+            Probes::attach(&["tcp.connect_latency", "tcp.retransmitted_segments"])
+        else {
+            return;
+        };
+        let lab = Lab::veth();
+        let listeners = Family::BOTH.map(|family| lab.server.listen(family));
+        lab.server.nft(
+            "table inet t {
             chain c {
                 type filter hook input priority 0
                 meta nfproto ipv4 tcp flags & (syn|ack) == syn numgen inc mod 2 == 0 drop
                 meta nfproto ipv6 tcp flags & (syn|ack) == syn numgen inc mod 2 == 0 drop
             }
         }",
-    );
-    let before = probes.snapshot();
-    let took = thread::scope(|scope| {
-        Family::BOTH
-            .map(|family| {
-                let socket = lab.client.socket(family);
-                scope.spawn(move || timed(|| net::connect(&socket, family.server()).unwrap()).1)
-            })
-            .map(|thread| thread.join().unwrap())
-    });
-    let after = probes.snapshot();
-    for (family, took) in Family::BOTH.into_iter().zip(took) {
-        let labels = lab.client.labels(family);
-        let latency = gained(&before, &after, LATENCY, &labels);
-        assert_eq!(latency.count(), 1, "{family:?}");
-        let (sum, own) = (latency.sum_seconds(), took.as_secs_f64());
-        println!("{family:?}: {sum} s, own clock {own} s");
-        // The connect ended before this thread knew of it.
-        assert!(sum >= 1.0 && sum < own && own - sum < WAKE, "{sum} {own}");
-        assert_close(Summary::of(&latency).p50, sum, 0.0);
-        for (kind, expected) in [("syn", 1), ("synack", 0), ("data", 0)] {
-            let [unit, interface, family] = labels;
-            let labels = [unit, interface, family, ("kind", kind)];
-            assert_eq!(grew(&before, &after, RETRANSMITTED, &labels), expected);
+        );
+        let before = probes.snapshot();
+        let took = thread::scope(|scope| {
+            Family::BOTH
+                .map(|family| {
+                    let socket = lab.client.socket(family);
+                    scope.spawn(move || timed(|| net::connect(&socket, family.server()).unwrap()).1)
+                })
+                .map(|thread| thread.join().unwrap())
+        });
+        let after = probes.snapshot();
+        for (family, took) in Family::BOTH.into_iter().zip(took) {
+            let labels = lab.client.labels(family);
+            let latency = gained(&before, &after, LATENCY, &labels);
+            assert_eq!(latency.count(), 1, "{family:?}");
+            let (sum, own) = (latency.sum_seconds(), took.as_secs_f64());
+            println!("{family:?}: {sum} s, own clock {own} s");
+            // The connect ended before this thread knew of it.
+            assert!(sum >= 1.0 && sum < own && own - sum < WAKE, "{sum} {own}");
+            assert_close(Summary::of(&latency).p50, sum, 0.0);
+            for (kind, expected) in [("syn", 1), ("synack", 0), ("data", 0)] {
+                let [unit, interface, family] = labels;
+                let labels = [unit, interface, family, ("kind", kind)];
+                assert_eq!(grew(&before, &after, RETRANSMITTED, &labels), expected);
+            }
         }
-    }
-    assert_eq!(lab.client.snmp("RetransSegs"), 2);
-    assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.server), 0);
-    // Passive connections have no connect latency.
-    let unit = [("unit", lab.server.unit())];
-    assert_eq!(gained(&before, &after, LATENCY, &unit).count(), 0);
-    drop(listeners);
+        assert_eq!(lab.client.snmp("RetransSegs"), 2);
+        assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.server), 0);
+        // Passive connections have no connect latency.
+        let unit = [("unit", lab.server.unit())];
+        assert_eq!(gained(&before, &after, LATENCY, &unit).count(), 0);
+        drop(listeners);
+    });
 }
 
 /// A line that holds each packet for 20 ms: no connect is faster than 40 ms,

@@ -6,6 +6,7 @@ use super::grew_for;
 use crate::{
     common::{Probes, Snapshot, grew, wait_for},
     net::{self, Family, Host, Lab, PORT},
+    unseen::unless_hidden,
 };
 
 const FAILURES: &str = "kldtrace_tcp_connect_failures";
@@ -61,96 +62,100 @@ fn connect_failures_refused() {
 /// A firewall that swallows SYNs; one retry, and `TCP_USER_TIMEOUT`.
 #[test]
 fn connect_failures_timeout() {
-    let Some(mut probes) = Probes::attach(&["tcp.connect_failures"]) else {
-        return;
-    };
-    let lab = Lab::veth();
-    // Without the linear ones the second wait would be two seconds, not one.
-    lab.client.sysctl("net/ipv4/tcp_syn_retries", "1");
-    lab.server.nft(
-        "table inet t {
+    unless_hidden(|| {
+        let Some(mut probes) = Probes::attach(&["tcp.connect_failures"]) else {
+            return;
+        };
+        let lab = Lab::veth();
+        // Without the linear ones the second wait would be two seconds, not one.
+        lab.client.sysctl("net/ipv4/tcp_syn_retries", "1");
+        lab.server.nft(
+            "table inet t {
             chain c {
                 type filter hook input priority 0
                 tcp dport 7000 drop
             }
         }",
-    );
-    let before = probes.snapshot();
-    thread::scope(|scope| {
-        for family in Family::BOTH {
-            for patience_ms in [0_u32, 500] {
-                let socket = lab.client.socket(family);
-                net::set_option(
-                    &socket,
-                    libc::IPPROTO_TCP,
-                    libc::TCP_USER_TIMEOUT,
-                    &patience_ms,
-                );
-                scope.spawn(move || {
-                    let error = net::connect(&socket, family.server()).unwrap_err();
-                    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
-                });
+        );
+        let before = probes.snapshot();
+        thread::scope(|scope| {
+            for family in Family::BOTH {
+                for patience_ms in [0_u32, 500] {
+                    let socket = lab.client.socket(family);
+                    net::set_option(
+                        &socket,
+                        libc::IPPROTO_TCP,
+                        libc::TCP_USER_TIMEOUT,
+                        &patience_ms,
+                    );
+                    scope.spawn(move || {
+                        let error = net::connect(&socket, family.server()).unwrap_err();
+                        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+                    });
+                }
             }
+        });
+        let after = probes.snapshot();
+        for family in Family::BOTH {
+            let [unit, interface, label] = lab.client.labels(family);
+            let labels = [unit, interface, label, ("reason", "timeout")];
+            assert_eq!(grew(&before, &after, FAILURES, &labels), 2, "{family:?}");
         }
+        assert_eq!(grew_for(&before, &after, FAILURES, &lab.client), 4);
+        assert_eq!(lab.client.snmp("AttemptFails"), 4);
     });
-    let after = probes.snapshot();
-    for family in Family::BOTH {
-        let [unit, interface, label] = lab.client.labels(family);
-        let labels = [unit, interface, label, ("reason", "timeout")];
-        assert_eq!(grew(&before, &after, FAILURES, &labels), 2, "{family:?}");
-    }
-    assert_eq!(grew_for(&before, &after, FAILURES, &lab.client), 4);
-    assert_eq!(lab.client.snmp("AttemptFails"), 4);
 }
 
 /// A router says that there is no way, that nobody is there or that nobody may;
 /// or this host finds no neighbour.
 #[test]
 fn connect_failures_unreachable() {
-    let Some(mut probes) = Probes::attach(&["tcp.connect_failures"]) else {
-        return;
-    };
-    let lab = Lab::veth();
-    lab.server.sysctl("net/ipv4/ip_forward", "1");
-    lab.server.sysctl("net/ipv6/conf/all/forwarding", "1");
-    for (protocol, family) in [("ipv4", Family::V4), ("ipv6", Family::V6)] {
-        let (beyond, server) = (family.beyond(), family.host(2));
-        let to = SocketAddr::new(beyond, PORT);
-        lab.client.ip(&format!("route add {beyond} via {server}"));
-        let denied = match family {
-            Family::V4 => libc::EHOSTUNREACH,
-            Family::V6 => libc::EACCES,
+    unless_hidden(|| {
+        let Some(mut probes) = Probes::attach(&["tcp.connect_failures"]) else {
+            return;
         };
-        let noway = match family {
-            Family::V4 => libc::EHOSTUNREACH,
-            Family::V6 => libc::ENETUNREACH,
-        };
-        for (route, errno) in [("unreachable", noway), ("prohibit", denied)] {
-            lab.server.ip(&format!("route add {route} {beyond}"));
-            let before = probes.snapshot();
-            let failed = lab.client.snmp("AttemptFails");
-            for _ in 0..2 {
-                fails(&lab.client, family, to, errno);
+        let lab = Lab::veth();
+        lab.server.sysctl("net/ipv4/ip_forward", "1");
+        lab.server.sysctl("net/ipv6/conf/all/forwarding", "1");
+        for (protocol, family) in [("ipv4", Family::V4), ("ipv6", Family::V6)] {
+            let (beyond, server) = (family.beyond(), family.host(2));
+            let to = SocketAddr::new(beyond, PORT);
+            lab.client.ip(&format!("route add {beyond} via {server}"));
+            let denied = match family {
+                Family::V4 => libc::EHOSTUNREACH,
+                Family::V6 => libc::EACCES,
+            };
+            let noway = match family {
+                Family::V4 => libc::EHOSTUNREACH,
+                Family::V6 => libc::ENETUNREACH,
+            };
+            for (route, errno) in [("unreachable", noway), ("prohibit", denied)] {
+                lab.server.ip(&format!("route add {route} {beyond}"));
+                let before = probes.snapshot();
+                let failed = lab.client.snmp("AttemptFails");
+                for _ in 0..2 {
+                    fails(&lab.client, family, to, errno);
+                }
+                let after = probes.snapshot();
+                assert_only(&before, &after, &lab.client, family, "unreachable", 2);
+                assert_eq!(lab.client.snmp("AttemptFails") - failed, 2);
+                lab.server.ip(&format!("route del {route} {beyond}"));
             }
-            let after = probes.snapshot();
-            assert_only(&before, &after, &lab.client, family, "unreachable", 2);
-            assert_eq!(lab.client.snmp("AttemptFails") - failed, 2);
-            lab.server.ip(&format!("route del {route} {beyond}"));
-        }
 
-        // Ask for the neighbour that is not there in vain once, not 3 s long. Not
-        // before the router was asked, which may be slow to answer.
-        let neighbour = format!("net/{protocol}/neigh/{}", lab.client.interface);
-        lab.client
-            .sysctl(&format!("{neighbour}/mcast_solicit"), "1");
-        lab.client
-            .sysctl(&format!("{neighbour}/retrans_time_ms"), "100");
-        let before = probes.snapshot();
-        let nobody = SocketAddr::new(family.host(99), PORT);
-        fails(&lab.client, family, nobody, libc::EHOSTUNREACH);
-        let after = probes.snapshot();
-        assert_only(&before, &after, &lab.client, family, "unreachable", 1);
-    }
+            // Ask for the neighbour that is not there in vain once, not 3 s long. Not
+            // before the router was asked, which may be slow to answer.
+            let neighbour = format!("net/{protocol}/neigh/{}", lab.client.interface);
+            lab.client
+                .sysctl(&format!("{neighbour}/mcast_solicit"), "1");
+            lab.client
+                .sysctl(&format!("{neighbour}/retrans_time_ms"), "100");
+            let before = probes.snapshot();
+            let nobody = SocketAddr::new(family.host(99), PORT);
+            fails(&lab.client, family, nobody, libc::EHOSTUNREACH);
+            let after = probes.snapshot();
+            assert_only(&before, &after, &lab.client, family, "unreachable", 1);
+        }
+    });
 }
 
 /// Without any route connect() fails before there is a SYN: no attempt, no

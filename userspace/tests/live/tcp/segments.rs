@@ -15,6 +15,7 @@ use super::{drain, grew_for, pair, send, timed};
 use crate::{
     common::{Probes, assert_close, gained, grew, skipped, wait_for},
     net::{self, Family, Info, Lab},
+    unseen::unless_hidden,
 };
 
 const SRTT: &str = "kldtrace_tcp_srtt_seconds";
@@ -158,85 +159,90 @@ fn retransmitted_segments() {
 /// again. The listener has no route, so there is no interface.
 #[test]
 fn retransmitted_synacks() {
-    let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
-        return;
-    };
-    let lab = Lab::veth();
-    lab.server.nft(
-        "table inet t {
+    unless_hidden(|| {
+        let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
+            return;
+        };
+        let lab = Lab::veth();
+        lab.server.nft(
+            "table inet t {
             chain c {
                 type filter hook input priority 0
                 meta nfproto ipv4 tcp flags == ack numgen inc mod 2 == 0 drop
                 meta nfproto ipv6 tcp flags == ack numgen inc mod 2 == 0 drop
             }
         }",
-    );
-    let listeners = Family::BOTH.map(|family| lab.server.listen(family));
-    let before = probes.snapshot();
-    let clients = Family::BOTH.map(|family| lab.client.connect(family));
-    for listener in &listeners {
-        listener.accept().unwrap();
-    }
-    let after = probes.snapshot();
-    for family in Family::BOTH {
-        let [unit, interface, label] = lab.server.labels_on("", family);
-        let synack = [unit, interface, label, ("kind", "synack")];
-        assert_eq!(grew(&before, &after, RETRANSMITTED, &synack), 1);
-    }
-    assert_eq!(lab.server.snmp("RetransSegs"), 2);
-    assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.server), 2);
-    // The client has nothing to say again.
-    assert_eq!(lab.client.snmp("RetransSegs"), 0);
-    assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.client), 0);
-    drop(clients);
+        );
+        let listeners = Family::BOTH.map(|family| lab.server.listen(family));
+        let before = probes.snapshot();
+        let clients = Family::BOTH.map(|family| lab.client.connect(family));
+        for listener in &listeners {
+            listener.accept().unwrap();
+        }
+        let after = probes.snapshot();
+        for family in Family::BOTH {
+            let [unit, interface, label] = lab.server.labels_on("", family);
+            let synack = [unit, interface, label, ("kind", "synack")];
+            assert_eq!(grew(&before, &after, RETRANSMITTED, &synack), 1);
+        }
+        assert_eq!(lab.server.snmp("RetransSegs"), 2);
+        assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.server), 2);
+        // The client has nothing to say again.
+        assert_eq!(lab.client.snmp("RetransSegs"), 0);
+        assert_eq!(grew_for(&before, &after, RETRANSMITTED, &lab.client), 0);
+        drop(clients);
+    });
 }
 
 /// The host's own firewall drops what is sent again: since Linux 6.16 the
 /// tracepoint tells of these too, and `RetransSegs` always has.
 #[test]
 fn retransmitted_segments_that_do_not_get_out() {
-    let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
-        return;
-    };
-    let btf = Btf::from_file(VMLINUX_BTF.as_ref()).unwrap();
-    if btf.tracepoint_arguments("tcp_retransmit_skb").unwrap() < 3 {
-        return skipped("needs tcp_retransmit_skb with an error (Linux 6.16)");
-    }
-    let lab = Lab::veth();
-    lab.client.nft(
-        "table inet t {
+    unless_hidden(|| {
+        let Some(mut probes) = Probes::attach(&["tcp.retransmitted_segments"]) else {
+            return;
+        };
+        let btf = Btf::from_file(VMLINUX_BTF.as_ref()).unwrap();
+        if btf.tracepoint_arguments("tcp_retransmit_skb").unwrap() < 3 {
+            return skipped("needs tcp_retransmit_skb with an error (Linux 6.16)");
+        }
+        let lab = Lab::veth();
+        lab.client.nft(
+            "table inet t {
             chain c {
                 type filter hook output priority 0
                 tcp dport 7000 drop
             }
         }",
-    );
-    let before = probes.snapshot();
-    let sockets = Family::BOTH.map(|family| {
-        let socket = lab.client.socket(family);
-        socket.set_nonblocking(true).unwrap();
-        let _ = net::connect(&socket, family.server());
-        socket
-    });
-    // Each of them: one may try again twice before the other does once.
-    wait_for("a SYN again on each", || {
-        sockets
-            .iter()
-            .all(|socket| Info::of(socket).retransmitted() >= 1)
-    });
-    drop(sockets);
-    let after = probes.snapshot();
-    for family in Family::BOTH {
-        let [unit, interface, label] = lab.client.labels(family);
-        let syn = [unit, interface, label, ("kind", "syn")];
-        assert!(
-            grew(&before, &after, RETRANSMITTED, &syn) >= 1,
-            "{family:?}"
         );
-    }
-    let counted = lab.client.snmp("RetransSegs");
-    assert_eq!(
-        grew_for(&before, &after, RETRANSMITTED, &lab.client),
-        counted
-    );
+        let before = probes.snapshot();
+        let sockets = Family::BOTH.map(|family| {
+            let socket = lab.client.socket(family);
+            socket.set_nonblocking(true).unwrap();
+            let _ = net::connect(&socket, family.server());
+            socket
+        });
+        // Each of them: one may try again twice before the other does once.
+        wait_for("a SYN again on each", || {
+            sockets
+                .iter()
+                .all(|socket| Info::of(socket).retransmitted() >= 1)
+        });
+        drop(sockets);
+        let after = probes.snapshot();
+        for family in Family::BOTH {
+            let [unit, interface, label] = lab.client.labels(family);
+            let syn = [unit, interface, label, ("kind", "syn")];
+            assert!(
+                grew(&before, &after, RETRANSMITTED, &syn) >= 1,
+                "{syn:?} of {:?}",
+                after.series(RETRANSMITTED, &[]).collect::<Vec<_>>()
+            );
+        }
+        let counted = lab.client.snmp("RetransSegs");
+        assert_eq!(
+            grew_for(&before, &after, RETRANSMITTED, &lab.client),
+            counted
+        );
+    });
 }
