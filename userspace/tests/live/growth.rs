@@ -2,9 +2,8 @@
 //! go. Nothing may grow without bound, and nothing may be lost uncounted.
 
 use std::{
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsFd as _, AsRawFd as _},
+    fs,
+    os::fd::AsFd as _,
     path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
@@ -23,7 +22,8 @@ use kldtrace_exporters::model::{Series, Value};
 
 use crate::{
     common::{Probes, Snapshot, root, wait_for},
-    load::{Account, Cgroup, Worker, hierarchy, reap, sleep_for, spawn_into},
+    load::{Cgroup, Worker, hierarchy, sleep_for},
+    mayflies,
 };
 
 const SWITCHES: &str = "kldtrace_sched_context_switches";
@@ -39,83 +39,6 @@ fn attach_all(options: &Options, series: usize) -> Option<Probes> {
         assert!(reader.has(name), "{:?}", reader.signals());
     }
     Some(Probes(reader))
-}
-
-/// A process that makes as many cgroups as it is told, one after the other.
-/// In each, a process sleeps twice and makes `connections` on a loopback of
-/// its own, then both are gone. It answers with the context switches that the
-/// kernel counted for all of those.
-fn mayfly_keeper(connections: u64) -> Worker {
-    let mut number = 0;
-    let mut listener = None;
-    Worker::start(move |count| {
-        let listener = listener.get_or_insert_with(lonely_listener);
-        let address = listener.local_addr().unwrap();
-        let mut switches = 0;
-        for _ in 0..count {
-            number += 1;
-            let cgroup = Cgroup::new(&format!("{}-{number}", std::process::id()));
-            let folder = File::open(&cgroup.path).unwrap();
-            let child = spawn_into(&folder, 0, || {
-                for _ in 0..connections {
-                    connect(listener, address);
-                }
-                sleep_for(50_000);
-                sleep_for(50_000);
-            });
-            let Account {
-                voluntary,
-                preempted,
-                ..
-            } = reap(child);
-            switches += voluntary + preempted;
-        }
-        switches
-    })
-}
-
-/// Listens in a network namespace of this process alone: nobody else's
-/// connections, no port that could run out.
-fn lonely_listener() -> TcpListener {
-    // SAFETY: system calls on numbers and structs of ours; zeros are valid.
-    unsafe {
-        assert_eq!(libc::unshare(libc::CLONE_NEWNET), 0, "unshare");
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
-        let mut request: libc::ifreq = std::mem::zeroed();
-        for (to, byte) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
-            *to = libc::c_char::from_ne_bytes([*byte]);
-        }
-        request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
-        assert_eq!(
-            libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request),
-            0,
-            "lo up"
-        );
-        libc::close(socket);
-    }
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
-}
-
-/// Connects, accepts and closes both ends with a reset: no TIME_WAIT.
-fn connect(listener: &TcpListener, address: SocketAddr) {
-    let client = TcpStream::connect(address).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    // SAFETY: the socket is ours, the option of that type and length.
-    unsafe {
-        libc::setsockopt(
-            client.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of_val(&linger) as u32,
-        );
-    }
-    drop(client);
-    drop(server);
 }
 
 fn unit(series: &Series) -> Option<&str> {
@@ -255,7 +178,7 @@ fn ten_thousand_cgroups_and_two_hundred_thousand_sockets() {
     let Some(mut probes) = attach_all(&options, SERIES) else {
         return;
     };
-    let mut keeper = mayfly_keeper(CONNECTIONS);
+    let mut keeper = mayflies::keeper(CONNECTIONS);
     // Once before: what is made on first use is made.
     keeper.run(10);
     let before = rested(&mut probes);
@@ -334,7 +257,7 @@ fn maps_that_overflow_lose_no_total() {
     let Some(mut probes) = attach_all(&options, 100) else {
         return;
     };
-    let mut keeper = mayfly_keeper(1);
+    let mut keeper = mayflies::keeper(1);
     keeper.run(1);
     let before = rested(&mut probes);
     let capacity = before.integer("kldtrace_map_max_entries", &[("map", "sched")]);
@@ -421,7 +344,7 @@ fn series_beyond_the_limit_fold_into_other() {
     let Some(mut probes) = attach_all(&Options::default(), SERIES) else {
         return;
     };
-    let mut keeper = mayfly_keeper(1);
+    let mut keeper = mayflies::keeper(1);
     keeper.run(1);
     let before = rested(&mut probes);
     let mut made = 0;
@@ -455,7 +378,7 @@ fn lost_events_leave_nothing_behind() {
     let Some(mut probes) = attach_all(&options, 2000) else {
         return;
     };
-    let mut keeper = mayfly_keeper(1);
+    let mut keeper = mayflies::keeper(1);
     keeper.run(1);
     let before = rested(&mut probes);
     let made = keeper.run(CGROUPS);

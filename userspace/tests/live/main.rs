@@ -31,6 +31,7 @@ mod journal;
 #[expect(dead_code, reason = "what the tests of the journal itself ask")]
 mod journald;
 mod load;
+mod mayflies;
 mod net;
 mod own;
 mod paging;
