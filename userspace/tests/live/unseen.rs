@@ -5,6 +5,8 @@
 //! fails there once in some hundred times.
 
 use std::{
+    collections::HashMap,
+    ffi::OsString,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::OnceLock,
@@ -23,11 +25,11 @@ const SLACK: u64 = RUNS / 4;
 /// it fails where process 1 is hidden and ran meanwhile; else never.
 pub fn unless_hidden(test: impl Fn()) {
     for _ in 0..2 {
-        let before = switches_of_process_1().ok();
+        let before = switches_of_process_1().unwrap_or_default();
         let Err(failure) = catch_unwind(AssertUnwindSafe(&test)) else {
             return;
         };
-        let ran = switches_of_process_1().ok() != before;
+        let ran = switches_since(&before).is_ok_and(|switches| switches > 0);
         if !ran || !process_1_is_hidden() {
             resume_unwind(failure);
         }
@@ -71,14 +73,14 @@ impl Switches {
             aya::sys::enable_stats(aya::sys::Stats::RunTime).map_err(io::Error::other)?;
         let (before, all, one) = (told(), all_switches()?, switches_of_process_1()?);
         let until = Instant::now() + Duration::from_secs(20);
-        while switches_of_process_1()? < one + RUNS {
+        while switches_since(&one)? < RUNS {
             if Instant::now() > until {
                 skipped("process 1 does not run, whatever ends");
                 return Ok(None);
             }
             sh("for i in 1 2 3 4 5 6 7 8; do (true &); sleep 0.003; done");
         }
-        let (all, one) = (all_switches()? - all, switches_of_process_1()? - one);
+        let (all, one) = (all_switches()? - all, switches_since(&one)?);
         Ok(Some(Self {
             all,
             told: told() - before,
@@ -102,16 +104,24 @@ fn all_switches() -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("no ctxt in /proc/stat"))
 }
 
-fn switches_of_process_1() -> io::Result<u64> {
-    let mut sum = 0;
-    for task in fs::read_dir("/proc/1/task")? {
-        let text = fs::read_to_string(task?.path().join("status"))?;
+/// By thread: one that ends takes its number along.
+fn switches_of_process_1() -> io::Result<HashMap<OsString, u64>> {
+    let threads = fs::read_dir("/proc/1/task")?.filter_map(|thread| {
+        let thread = thread.ok()?;
+        let text = fs::read_to_string(thread.path().join("status")).ok()?;
         let switches = text.lines().filter(|line| line.contains("ctxt_switches"));
         let numbers =
             switches.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        sum += numbers.sum::<u64>();
-    }
-    Ok(sum)
+        Some((thread.file_name(), numbers.sum()))
+    });
+    Ok(threads.collect())
+}
+
+fn switches_since(before: &HashMap<OsString, u64>) -> io::Result<u64> {
+    let now = switches_of_process_1()?.into_iter();
+    let grown =
+        now.map(|(thread, switches)| switches.saturating_sub(*before.get(&thread).unwrap_or(&0)));
+    Ok(grown.sum())
 }
 
 /// What the scheduler's probes are not told is what process 1 did, or nothing.
