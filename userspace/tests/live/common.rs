@@ -305,9 +305,7 @@ impl Daemon {
     /// A line of /proc/PID/status in kB, such as `VmRSS`.
     pub fn memory(&self, key: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
-        let text = fs::read_to_string(path).unwrap();
-        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        in_status(&fs::read_to_string(path).unwrap(), key).unwrap()
     }
 }
 
@@ -352,6 +350,13 @@ pub fn installed(program: &str) -> bool {
         skipped(&format!("{program} is not installed"));
     }
     found
+}
+
+/// A number of the text of /proc/PID/status, without its unit.
+pub fn in_status(text: &str, key: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(name, _)| *name == key)?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 /// A number from a two-line table such as /proc/net/snmp.

@@ -13,6 +13,8 @@ use std::{
 
 use kldtrace::kernel::cgroup2;
 
+use crate::common::in_status;
+
 pub const MILLISECOND: u64 = 1_000_000;
 
 /// A cgroup at the top of the hierarchy: its unit is its name, and whatever
@@ -88,16 +90,13 @@ impl Account {
             .map(|number| number.parse().unwrap())
             .collect();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let switches = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap().trim().parse().unwrap()
-        };
+        let switches = |key| in_status(&status, key).unwrap();
         Self {
             ran: numbers[0],
             waited: numbers[1],
             slices: numbers[2],
-            voluntary: switches("voluntary_ctxt_switches:"),
-            preempted: switches("nonvoluntary_ctxt_switches:"),
+            voluntary: switches("voluntary_ctxt_switches"),
+            preempted: switches("nonvoluntary_ctxt_switches"),
         }
     }
 

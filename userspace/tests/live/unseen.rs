@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Probes, sh, skipped};
+use crate::common::{Probes, in_status, sh, skipped};
 
 const PROGRAM: &str = "sched_switch";
 /// So often process 1 is made to run, by processes that it is given to bury.
@@ -109,10 +109,9 @@ fn switches_of_process_1() -> io::Result<HashMap<OsString, u64>> {
     let threads = fs::read_dir("/proc/1/task")?.filter_map(|thread| {
         let thread = thread.ok()?;
         let text = fs::read_to_string(thread.path().join("status")).ok()?;
-        let switches = text.lines().filter(|line| line.contains("ctxt_switches"));
-        let numbers =
-            switches.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        Some((thread.file_name(), numbers.sum()))
+        let switches = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+        let switches = switches.map(|key| in_status(&text, key).unwrap_or(0));
+        Some((thread.file_name(), switches.iter().sum()))
     });
     Ok(threads.collect())
 }
