@@ -2,7 +2,8 @@
 //! summary that names what failed and why something was skipped.
 //!
 //! A test that cannot run here prints a line `skipped: REASON` and returns; it
-//! then counts as skipped, not as passed. Nothing is asserted about time.
+//! then counts as skipped, not as passed. One that runs once more says so with a
+//! line `again: REASON`, which the summary has too. Nothing is asserted about time.
 
 mod dashboards;
 mod report;

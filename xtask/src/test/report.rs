@@ -13,6 +13,7 @@ pub struct Report {
     passed: usize,
     failed: Vec<String>,
     skipped: Vec<Skip>,
+    again: Vec<String>,
 }
 
 impl Report {
@@ -42,6 +43,7 @@ impl Report {
                 self.failed
                     .extend(tests.failures().map(|test| format!("{step}: {test}")));
                 self.skipped.extend_from_slice(tests.skipped());
+                self.again.extend_from_slice(tests.again());
                 ending(step, &counts(passed, failed, skipped), start);
             }
             Err(error) => {
@@ -72,6 +74,7 @@ impl Report {
 
     fn summary(&self) -> String {
         let failed = self.failed.iter().map(|name| format!("failed:  {name}\n"));
+        let again = self.again.iter().map(|name| format!("again:   {name}\n"));
         let skipped = self.skipped.iter().map(|Skip { test, reason }| {
             if test.is_empty() {
                 format!("skipped: {reason}\n")
@@ -80,7 +83,8 @@ impl Report {
             }
         });
         let last = counts(self.passed, self.failed.len(), self.skipped.len());
-        skipped.chain(failed).chain([format!("{last}\n")]).collect()
+        let lines = skipped.chain(again).chain(failed);
+        lines.chain([format!("{last}\n")]).collect()
     }
 }
 
@@ -117,6 +121,9 @@ mod tests {
                 "test a ... ok",
                 "test b ... FAILED",
                 "test c ... ignored, needs two machines",
+                "successes:",
+                "---- a stdout ----",
+                "again: it was hidden",
                 "failures:",
                 "---- b stdout ----",
                 "thread 'b' (1) panicked at b.rs:1:2:",
@@ -134,6 +141,7 @@ mod tests {
             report.summary(),
             "skipped: c: needs two machines\n\
              skipped: advisories: no internet\n\
+             again:   a: it was hidden\n\
              failed:  lints: one warning\n\
              failed:  unit tests: b: b.rs:1:2: on purpose\n\
              2 passed, 2 failed, 2 skipped\n"

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const RESULT: &str = "test result: ";
 /// What a test prints that cannot run here.
 const SKIPPED: &str = "skipped: ";
+/// What a test prints that runs once more, and why.
+const AGAIN: &str = "again: ";
 /// What a test prints with the name of a signal that it shows.
 const SHOWS: &str = "shows: ";
 
@@ -43,6 +45,8 @@ pub struct Tests {
     /// What tests said as they panicked, by name.
     panics: BTreeMap<String, String>,
     skipped: Vec<Skip>,
+    /// Tests that ran more than once, each time, and why.
+    again: Vec<String>,
     /// Signals and the tests that say that they show them.
     shown: Vec<(String, String)>,
     /// Of the binary that runs now: tests that said `skipped: `, failed tests
@@ -76,6 +80,8 @@ impl Tests {
             if self.section != Section::Failures {
                 self.skip(self.test.clone(), reason);
             }
+        } else if let Some(reason) = line.strip_prefix(AGAIN) {
+            self.again.push(format!("{}: {reason}", self.test));
         } else if let Some(signal) = line.strip_prefix(SHOWS) {
             if self.section == Section::Successes {
                 self.shown.push((signal.to_owned(), self.test.clone()));
@@ -115,6 +121,11 @@ impl Tests {
     /// Tests that did not run.
     pub fn skipped(&self) -> &[Skip] {
         &self.skipped
+    }
+
+    /// Tests that ran more than once, each time with the reason.
+    pub fn again(&self) -> &[String] {
+        &self.again
     }
 
     /// Tests that passed, by the signal that each shows.
@@ -282,6 +293,18 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
     fn binaries_add_up() {
         let tests = read(&SHOWN.repeat(3));
         assert_eq!((tests.passed(), tests.skipped().len()), (6, 6));
+    }
+
+    #[test]
+    fn a_test_that_ran_again_is_told() {
+        let tests = read(
+            "running 1 test\ntest a ... ok\nsuccesses:\n---- a stdout ----\n\
+             thread 'a' panicked at a.rs:1:1:\nwrong\nstack backtrace:\n\
+             again: it was hidden\nsuccesses:\n    a\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored\n",
+        );
+        assert_eq!(tests.again(), ["a: it was hidden"]);
+        assert_eq!((tests.passed(), tests.failed().len()), (1, 0));
     }
 
     #[test]
