@@ -91,10 +91,9 @@ impl Accounts for StageAccounts {
     }
 }
 
+/// `sp` tells this call from others: [`Frame::sp`].
 #[inline(always)]
-fn begin(ctx: &ProbeContext, op: Op, inode: Plain, offset: u64) {
-    // SAFETY: the context's own registers.
-    let sp = unsafe { stack_pointer(ctx.regs) };
+fn begin<const TYPED: bool>(sp: u64, op: Op, inode: Object<TYPED>, offset: u64) {
     let device: u32 = inode
         .follow(&OFFSET___inode___i_sb)
         .get(&OFFSET___super_block___s_dev);
@@ -105,6 +104,12 @@ fn begin(ctx: &ProbeContext, op: Op, inode: Plain, offset: u64) {
             (*frame).offset = offset;
         }
     });
+}
+
+#[inline(always)]
+fn sp_of(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the context's own registers.
+    unsafe { stack_pointer(ctx.regs) }
 }
 
 #[inline(always)]
@@ -122,7 +127,12 @@ fn inode_of(file: Plain) -> Plain {
 pub fn zpl_read_enter(ctx: ProbeContext) -> u32 {
     let kiocb = argument(&ctx, 0);
     let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
-    begin(&ctx, Op::Read, inode, kiocb.get(&OFFSET___kiocb___ki_pos));
+    begin(
+        sp_of(&ctx),
+        Op::Read,
+        inode,
+        kiocb.get(&OFFSET___kiocb___ki_pos),
+    );
     0
 }
 
@@ -131,28 +141,33 @@ pub fn zpl_read_enter(ctx: ProbeContext) -> u32 {
 pub fn zpl_write_enter(ctx: ProbeContext) -> u32 {
     let kiocb = argument(&ctx, 0);
     let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
-    begin(&ctx, Op::Write, inode, kiocb.get(&OFFSET___kiocb___ki_pos));
+    begin(
+        sp_of(&ctx),
+        Op::Write,
+        inode,
+        kiocb.get(&OFFSET___kiocb___ki_pos),
+    );
     0
 }
 
 /// `int zpl_fsync(struct file *filp, loff_t start, loff_t end, int datasync)`
 #[kprobe]
 pub fn zpl_fsync_enter(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Op::Fsync, inode_of(argument(&ctx, 0)), 0);
+    begin(sp_of(&ctx), Op::Fsync, inode_of(argument(&ctx, 0)), 0);
     0
 }
 
 /// `int zpl_open(struct inode *ip, struct file *filp)`
 #[kprobe]
 pub fn zpl_open_enter(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Op::Open, argument(&ctx, 0), 0);
+    begin(sp_of(&ctx), Op::Open, argument(&ctx, 0), 0);
     0
 }
 
 /// `int zpl_iterate(struct file *filp, struct dir_context *ctx)`
 #[kprobe]
 pub fn zpl_readdir_enter(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Op::Readdir, inode_of(argument(&ctx, 0)), 0);
+    begin(sp_of(&ctx), Op::Readdir, inode_of(argument(&ctx, 0)), 0);
     0
 }
 
@@ -161,7 +176,7 @@ pub fn zpl_readdir_enter(ctx: ProbeContext) -> u32 {
 pub fn zpl_readahead_enter(ctx: ProbeContext) -> u32 {
     let mapping = argument(&ctx, 0).follow(&OFFSET___readahead_control___mapping);
     begin(
-        &ctx,
+        sp_of(&ctx),
         Op::MmapRead,
         mapping.follow(&OFFSET___address_space___host),
         0,
@@ -174,7 +189,7 @@ pub fn zpl_readahead_enter(ctx: ProbeContext) -> u32 {
 pub fn zpl_read_folio_enter(ctx: ProbeContext) -> u32 {
     let mapping = argument(&ctx, 1).follow(&OFFSET___folio___mapping);
     begin(
-        &ctx,
+        sp_of(&ctx),
         Op::MmapRead,
         mapping.follow(&OFFSET___address_space___host),
         0,
@@ -187,7 +202,7 @@ pub fn zpl_read_folio_enter(ctx: ProbeContext) -> u32 {
 pub fn zpl_readpage_enter(ctx: ProbeContext) -> u32 {
     let mapping = argument(&ctx, 1).follow(&OFFSET___page___mapping);
     begin(
-        &ctx,
+        sp_of(&ctx),
         Op::MmapRead,
         mapping.follow(&OFFSET___address_space___host),
         0,
@@ -207,16 +222,22 @@ enum Returns {
 }
 
 #[inline(always)]
-fn end(ctx: &RetProbeContext, op: Op, returns: Returns) {
+fn end_at_return(ctx: &RetProbeContext, op: Op, returns: Returns) {
     // SAFETY: the context's own registers.
     let sp = unsafe { stack_pointer(ctx.regs) };
-    let Some(ended) = leave(op as u32, sp) else {
-        return;
-    };
     let result = match returns {
         Returns::Bytes => ctx.ret::<i64>(),
         Returns::Status => i64::from(ctx.ret::<i32>()),
         Returns::Nothing => 0,
+    };
+    end(sp, op, result);
+}
+
+/// `result`: bytes, or a negative error number.
+#[inline(always)]
+fn end(sp: u64, op: Op, result: i64) {
+    let Some(ended) = leave(op as u32, sp) else {
+        return;
     };
     // SAFETY: the frame stays until this thread enters another.
     let (device, sync) = unsafe { ((*ended.frame).device, (*ended.frame).sync) };
@@ -335,48 +356,48 @@ fn tell(ended: &Ended, op: Op, result: i64) {
 /// The return of a read.
 #[kretprobe]
 pub fn zpl_read_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::Read, Returns::Bytes);
+    end_at_return(&ctx, Op::Read, Returns::Bytes);
     0
 }
 
 /// The return of a write.
 #[kretprobe]
 pub fn zpl_write_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::Write, Returns::Bytes);
+    end_at_return(&ctx, Op::Write, Returns::Bytes);
     0
 }
 
 /// The return of an fsync.
 #[kretprobe]
 pub fn zpl_fsync_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::Fsync, Returns::Status);
+    end_at_return(&ctx, Op::Fsync, Returns::Status);
     0
 }
 
 /// The return of an open.
 #[kretprobe]
 pub fn zpl_open_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::Open, Returns::Status);
+    end_at_return(&ctx, Op::Open, Returns::Status);
     0
 }
 
 /// The return of a read of a directory.
 #[kretprobe]
 pub fn zpl_readdir_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::Readdir, Returns::Status);
+    end_at_return(&ctx, Op::Readdir, Returns::Status);
     0
 }
 
 /// The return of a read-ahead, which returns nothing.
 #[kretprobe]
 pub fn zpl_readahead_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::MmapRead, Returns::Nothing);
+    end_at_return(&ctx, Op::MmapRead, Returns::Nothing);
     0
 }
 
 /// The return of a read of one page.
 #[kretprobe]
 pub fn zpl_read_folio_leave(ctx: RetProbeContext) -> u32 {
-    end(&ctx, Op::MmapRead, Returns::Status);
+    end_at_return(&ctx, Op::MmapRead, Returns::Status);
     0
 }
