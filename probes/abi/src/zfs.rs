@@ -138,24 +138,18 @@ pub struct Thread {
     pub frames: [Frame; DEPTH],
 }
 
-/// Key of an [`Operations`] account.
-#[repr(C)]
+/// Key of an [`Operations`] account, in one word: programs make and compare it
+/// in a register.
+#[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct OpKey {
-    /// Device number of the dataset's mount; [`OTHER_DEVICE`] where the map is
-    /// full.
-    pub device: u32,
-    /// [`Op`].
-    pub op: u16,
-    /// 1: it waited for the intent log.
-    pub sync: u16,
-}
+pub struct OpKey(u64);
 
 /// Key of a stage's histogram.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StageKey {
-    /// As in [`OpKey`].
+    /// Device number of the dataset's mount; [`OTHER_DEVICE`] where the map is
+    /// full.
     pub device: u32,
     /// [`Op`].
     pub op: u16,
@@ -167,12 +161,35 @@ pub struct StageKey {
 pub const OTHER_DEVICE: u32 = u32::MAX;
 
 impl OpKey {
-    /// What found no room.
-    pub const OTHER: Self = Self {
-        device: OTHER_DEVICE,
-        op: Op::Read as u16,
-        sync: 0,
-    };
+    /// Of a slot that nobody owns: no mount has this device number.
+    pub const NOBODY: Self = Self::new(OTHER_DEVICE, Op::Read, 0);
+
+    /// Of a dataset's mount by its device number, and of an operation; `sync`
+    /// is 1 where it waited for the intent log, else 0.
+    #[inline(always)]
+    pub const fn new(device: u32, op: Op, sync: u64) -> Self {
+        Self(device as u64 | (op as u64) << 32 | sync << 48)
+    }
+
+    /// Device number of the dataset's mount.
+    pub const fn device(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The operation, where the key has one.
+    pub const fn op(self) -> Option<Op> {
+        let op = (self.0 >> 32) as u16 as usize;
+        if op < Op::ALL.len() {
+            Some(Op::ALL[op])
+        } else {
+            None
+        }
+    }
+
+    /// Whether it waited for the intent log.
+    pub const fn is_sync(self) -> bool {
+        self.0 >> 48 == 1
+    }
 }
 
 impl StageKey {

@@ -15,6 +15,6 @@ mod taskq;
 mod vdev;
 mod zvol;
 
-use kldtrace_probes::{accounts, kernel, record::record, storage};
+use kldtrace_probes::{accounts, kernel, record::record, slots, storage};
 
 kldtrace_probes::object!();

@@ -21,6 +21,7 @@ use crate::{
     accounts::{Accounts, account, lose},
     kernel::{Object, offsets, on, setting, settings},
     record,
+    slots::{self, accounts_at_slots},
 };
 
 offsets! {
@@ -48,31 +49,15 @@ type Plain = Object<false>;
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Accounts by dataset and operation.
-#[map]
-static ZFS_OPS: PerCpuHashMap<OpKey, Operations> = PerCpuHashMap::with_max_entries(1, 0);
-#[map]
-static ZFS_OPS_ZERO: Array<Operations> = Array::with_max_entries(1, 0);
 /// Time in each stage, by dataset and operation.
 #[map]
 static ZFS_STAGES: PerCpuHashMap<StageKey, Histogram> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static ZFS_STAGES_ZERO: Array<Histogram> = Array::with_max_entries(1, 0);
 
-struct OpAccounts;
-impl Accounts for OpAccounts {
-    type Key = OpKey;
-    type Account = Operations;
-    const OTHER: OpKey = OpKey::OTHER;
-    const FULL: Loss = Loss::ZfsSeries;
-    #[inline(always)]
-    fn map() -> &'static PerCpuHashMap<OpKey, Operations> {
-        &ZFS_OPS
-    }
-    #[inline(always)]
-    fn zero() -> &'static Array<Operations> {
-        &ZFS_OPS_ZERO
-    }
+accounts_at_slots! {
+    OpAccounts: OpKey => Operations, Loss::ZfsSeries,
+    ZFS_OPS ZFS_OPS_SLOTS ZFS_OPS_FREE ZFS_OPS_OWNERS ZFS_OPS_HINTS
 }
 
 struct StageAccounts;
@@ -241,12 +226,8 @@ fn end(sp: u64, op: Op, result: i64) {
     };
     // SAFETY: the frame stays until this thread enters another.
     let (device, sync) = unsafe { ((*ended.frame).device, (*ended.frame).sync) };
-    let key = OpKey {
-        device,
-        op: op as u16,
-        sync: sync as u16,
-    };
-    let Some(account) = account::<OpAccounts>(&key) else {
+    let key = OpKey::new(device, op, sync);
+    let Some(account) = slots::account::<OpAccounts>(&key) else {
         return;
     };
     let from_memory = ended.blocked + ended.queued == 0;

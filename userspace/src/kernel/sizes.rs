@@ -78,7 +78,7 @@ const MAPS: &[Map] = &[
         entry: size_of::<zfs::Operations>() as u64,
         per_cpu: true,
         share: 30,
-        with: &[],
+        with: &["ZFS_OPS_SLOTS", "ZFS_OPS_FREE", "ZFS_OPS_OWNERS"],
     },
     Map {
         name: "ZFS_STAGES",

@@ -209,6 +209,27 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
         }
     }
 
+    /// Gives the sums by label for others: those of accounts whose maps come and
+    /// go outlive them.
+    pub fn exchange(&mut self, table: &mut Table<L, A>) {
+        std::mem::swap(&mut self.table, table);
+    }
+
+    /// Keeps in the sums of their labels what all slots that rest came to, and what
+    /// had none: nothing is read of these accounts any more.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn close(&mut self) -> Result<(), MapError> {
+        let other = self.account(0)?;
+        self.table.keep(self.table.other().clone(), &other);
+        while let Some(resting) = self.resting.pop_front() {
+            let account = self.account(resting.slot)?;
+            self.table.keep(resting.labels, &account);
+        }
+        Ok(())
+    }
+
     /// Frees the slots that have rested, and keeps what they came to in the sums
     /// of their labels; whether there were any.
     ///

@@ -43,6 +43,7 @@ use self::{
 pub use told::at_once;
 
 use super::{
+    accounts::SlotAccounts,
     clock::Clock,
     families::{from_accounts, from_facts},
     hash::AccountMap,
@@ -85,6 +86,11 @@ type VdevLabels = (Arc<str>, Arc<str>, &'static str, &'static str);
 /// Labels of intent-log writes: dataset, vdev, kind of log.
 type LogLabels = (Name, Arc<str>, &'static str);
 
+/// Sums of operations, of none yet. `series`: label sets with series of their own.
+fn no_ops(series: usize) -> Table<OpLabels, Operations> {
+    Table::new(series, (other_name(), None, ""))
+}
+
 /// How often the transaction groups are read at least: a pool remembers a
 /// hundred of them.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
@@ -92,7 +98,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 /// The probes while they are attached.
 struct Probes {
     loaded: Loaded,
-    ops: AccountMap<OpKey, Operations>,
+    ops: SlotAccounts<OpKey, Operations, OpLabels>,
     stages: AccountMap<StageKey, Histogram>,
     vdevs: AccountMap<VdevKey, Vdev>,
     logs: AccountMap<LogKey, LogWrites>,
@@ -106,6 +112,7 @@ struct Probes {
 /// What is counted of OpenZFS. It outlives the module.
 pub(super) struct Collector {
     probes: Option<Probes>,
+    /// Of operations; the attached probes' accounts have it.
     ops: Table<OpLabels, Operations>,
     stages: Table<StageLabels, Histogram>,
     vdevs: Table<VdevLabels, Vdev>,
@@ -123,7 +130,7 @@ pub(super) struct Collector {
     /// What was lost in probes that have been let go.
     lost: HashMap<&'static str, u64>,
     /// Entries of the maps when they were last read.
-    entries: [u64; 4],
+    entries: [u64; 3],
 }
 
 impl Collector {
@@ -136,7 +143,7 @@ impl Collector {
         };
         Self {
             probes: None,
-            ops: Table::new(series, (name.clone(), None, "")),
+            ops: no_ops(series),
             stages: Table::new(series, (name.clone(), OTHER_LABEL, OTHER_LABEL)),
             vdevs: Table::new(series, (other.clone(), other.clone(), OTHER_LABEL, "")),
             logs: Table::new(series, (name, other, "")),
@@ -154,7 +161,7 @@ impl Collector {
             },
             followed: None,
             lost: HashMap::new(),
-            entries: [0; 4],
+            entries: [0; 3],
         }
     }
 
@@ -174,12 +181,13 @@ impl Collector {
         let pools = self.read.zfs.pools();
         self.vdev_names.learn(&mut probes.names)?;
 
-        let ops = probes.ops.read()?;
+        probes.ops.release()?;
+        let ops = probes.ops.keys()?;
         let stages = probes.stages.read()?;
         let vdevs = probes.vdevs.read()?;
         let logs = probes.logs.read()?;
         let syncs = self.syncs.read()?;
-        self.entries = [ops.len(), stages.len(), vdevs.len(), logs.len()].map(|n| n as u64);
+        self.entries = [stages.len(), vdevs.len(), logs.len()].map(|n| n as u64);
 
         let names = &self.vdev_names;
         let wanted: Vec<_> = logs
@@ -210,15 +218,11 @@ impl Collector {
                 let gone = exported(&name);
                 (name, gone)
             }),
-            ops: sum(&mut probes.ops, &mut self.ops, ops, |key| {
-                let (name, gone) = dataset(key.device);
-                let sync = if key.sync == 1 { "sync" } else { "async" };
-                if key.device == OTHER_DEVICE {
-                    return ((name, None, ""), false);
-                }
-                let op = Op::ALL.get(usize::from(key.op)).copied();
-                ((name, op, sync), gone)
-            }),
+            ops: probes.ops.read(ops, |key| {
+                let (name, gone) = dataset(key.device());
+                let sync = if key.is_sync() { "sync" } else { "async" };
+                ((name, key.op(), sync), gone)
+            })?,
             stages: sum(&mut probes.stages, &mut self.stages, stages, |key| {
                 let (name, gone) = dataset(key.device);
                 if key.device == OTHER_DEVICE {
@@ -280,7 +284,7 @@ impl Module for Collector {
     fn attach(&mut self, wanted: &[&'static Signal], options: &Options) -> anyhow::Result<()> {
         let (mut loaded, maps) = loader::load(&ZFS, wanted, options, |ebpf| {
             Ok((
-                AccountMap::take(ebpf, "ZFS_OPS", OpKey::OTHER)?,
+                SlotAccounts::take(ebpf, "ZFS_OPS", Some(OpKey::NOBODY), no_ops(0))?,
                 AccountMap::take(ebpf, "ZFS_STAGES", StageKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_VDEVS", VdevKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_LOGS", LogKey::OTHER)?,
@@ -307,6 +311,9 @@ impl Module for Collector {
             losses: Losses::take(&mut loaded.ebpf)?,
             loaded,
         });
+        if let Some(probes) = &mut self.probes {
+            probes.ops.exchange(&mut self.ops);
+        }
         Ok(())
     }
 
@@ -320,7 +327,12 @@ impl Module for Collector {
         for (reason, count) in self.losses_now() {
             *self.lost.entry(reason).or_default() += count;
         }
-        self.probes = None;
+        if let Some(mut probes) = self.probes.take() {
+            if let Err(error) = probes.ops.close() {
+                tracing::warn!(%error, "the last counts of operations of zfs are lost");
+            }
+            probes.ops.exchange(&mut self.ops);
+        }
         self.zvols.part.detach();
         self.reports.detach();
         self.syncs.detach();
@@ -504,9 +516,9 @@ impl Module for Collector {
             capacity: u64::from(capacity),
             memory,
         };
-        let [ops, stages, vdevs, logs] = self.entries;
+        let [stages, vdevs, logs] = self.entries;
         let mut maps = vec![
-            map("zfs_ops", ops, probes.ops.capacity(), probes.ops.memory()),
+            probes.ops.state("zfs_ops"),
             map(
                 "zfs_stages",
                 stages,
@@ -541,7 +553,8 @@ impl Module for Collector {
     }
 
     fn folded(&self) -> Vec<(&'static str, u64)> {
-        let tables = self.ops.folded + self.stages.folded + self.vdevs.folded + self.logs.folded;
+        let ops = self.probes.as_ref().map_or(0, |probes| probes.ops.folded());
+        let tables = ops + self.stages.folded + self.vdevs.folded + self.logs.folded;
         let parts = self.zvols.part.folded()
             + self.reports.folded()
             + self.syncs.folded()
