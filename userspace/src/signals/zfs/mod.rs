@@ -181,7 +181,6 @@ impl Collector {
         let pools = self.read.zfs.pools();
         self.vdev_names.learn(&mut probes.names)?;
 
-        probes.ops.release()?;
         let ops = probes.ops.keys()?;
         let stages = probes.stages.read()?;
         let vdevs = probes.vdevs.read()?;
@@ -378,6 +377,7 @@ impl Module for Collector {
         let Some(probes) = &mut self.probes else {
             return Ok(Vec::new());
         };
+        probes.ops.release()?;
         let told = told::all_there(&mut probes.events, probes.at_once);
         // Only now: each dataset of these has been mounted.
         let datasets = self.datasets.now();
