@@ -111,17 +111,17 @@ pub struct Frame {
     pub away: u64,
     /// Its time on run queues until then.
     pub queued: u64,
-    /// Blocked time of the stages inside it that have ended.
+    /// Of a stage: blocked time of the stages inside it that have ended.
     pub inner: u64,
     /// Offset in the file, where the operation has one.
     pub offset: u64,
-    /// Device number of the dataset.
-    pub device: u32,
+    /// Of an operation: the key of its account.
+    pub key: OpKey,
     /// [`Op`], or [`STAGE_KIND`] + [`Stage`].
     pub kind: u32,
-    /// 1: it waited for the intent log.
-    pub sync: u64,
-    /// Blocked time in each hooked stage.
+    /// Of an operation: 1: it was in a hooked stage.
+    pub waited: u32,
+    /// Of an operation that was: blocked time in each hooked stage.
     pub stages: [u64; HOOKED],
 }
 
@@ -134,6 +134,9 @@ pub const DEPTH: usize = 4;
 pub struct Thread {
     /// Frames in use.
     pub depth: u64,
+    /// The slot of the account of its last operation of each [`Op`]. There may be
+    /// room for more of these numbers than there are operations.
+    pub slots: [u32; 8],
     /// The frames.
     pub frames: [Frame; DEPTH],
 }
@@ -162,16 +165,24 @@ pub const OTHER_DEVICE: u32 = u32::MAX;
 
 impl OpKey {
     /// Of a slot that nobody owns: no mount has this device number.
-    pub const NOBODY: Self = Self::new(OTHER_DEVICE, Op::Read, 0);
+    pub const NOBODY: Self = Self::new(OTHER_DEVICE, Op::Read);
 
-    /// Of a dataset's mount by its device number, and of an operation; `sync`
-    /// is 1 where it waited for the intent log, else 0.
+    /// Of a dataset's mount by its device number, and of an operation that does
+    /// not wait for the intent log.
     #[inline(always)]
-    pub const fn new(device: u32, op: Op, sync: u64) -> Self {
-        Self(device as u64 | (op as u64) << 32 | sync << 48)
+    pub const fn new(device: u32, op: Op) -> Self {
+        Self(device as u64 | (op as u64) << 32)
+    }
+
+    /// The same of an operation that waits for the intent log.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sync(self) -> Self {
+        Self(self.0 | 1 << 48)
     }
 
     /// Device number of the dataset's mount.
+    #[inline(always)]
     pub const fn device(self) -> u32 {
         self.0 as u32
     }
@@ -187,6 +198,7 @@ impl OpKey {
     }
 
     /// Whether it waited for the intent log.
+    #[inline(always)]
     pub const fn is_sync(self) -> bool {
         self.0 >> 48 == 1
     }

@@ -82,6 +82,16 @@ fn away(task: Typed) -> u64 {
     arrival.wrapping_sub(task.get(&OFFSET___task_struct___se___prev_sum_exec_runtime))
 }
 
+/// A thread's outermost frame: mostly its only one.
+///
+/// # Safety
+/// `thread` is the current thread's memory.
+#[inline(always)]
+unsafe fn outermost(thread: *mut Thread) -> *mut Frame {
+    // SAFETY: by contract.
+    unsafe { (&raw mut (*thread).frames).cast() }
+}
+
 /// A thread's frame at some depth.
 ///
 /// # Safety
@@ -91,14 +101,11 @@ unsafe fn frame(thread: *mut Thread, depth: u64) -> *mut Frame {
     // The verifier needs the bound; the compiler would prove it away.
     let depth = core::hint::black_box(depth) & (DEPTH as u64 - 1);
     // SAFETY: in bounds by the line above.
-    unsafe {
-        (&raw mut (*thread).frames)
-            .cast::<Frame>()
-            .add(depth as usize)
-    }
+    unsafe { outermost(thread).add(depth as usize) }
 }
 
-/// Sets a number to 0, by one instruction.
+/// Sets a number to 0, by one instruction. Several together would be set byte by
+/// byte, by a `memset` that is no instruction here.
 ///
 /// # Safety
 /// It is valid to write.
@@ -130,31 +137,28 @@ pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
     // `trace_call_bpf` lets one run on a CPU).
     unsafe {
         let mut depth = (*thread).depth;
-        for _ in 0..DEPTH {
-            if depth == 0 || (*frame(thread, depth - 1)).sp > sp {
-                break;
+        let frame = if depth == 0 {
+            if kind >= STAGE_KIND {
+                return;
             }
-            lose(Loss::ZfsReturn);
-            depth -= 1;
-        }
-        if kind >= STAGE_KIND && depth == 0 {
-            (*thread).depth = 0;
-            return;
-        }
-        if depth >= DEPTH as u64 {
-            (*thread).depth = depth;
-            lose(Loss::ZfsThread);
-            return;
-        }
-        let frame = frame(thread, depth);
+            outermost(thread)
+        } else {
+            depth = around(thread, sp);
+            if depth >= DEPTH as u64 {
+                lose(Loss::ZfsThread);
+                return;
+            }
+            if kind >= STAGE_KIND && depth == 0 {
+                return;
+            }
+            frame(thread, depth)
+        };
         (*frame).sp = sp;
         (*frame).kind = kind;
-        // Together they would be set byte by byte, by a `memset` that is no
-        // instruction here: a quarter of the program's time.
-        zero(&raw mut (*frame).inner);
-        zero(&raw mut (*frame).sync);
-        for stage in 0..HOOKED {
-            zero((&raw mut (*frame).stages).cast::<u64>().add(stage));
+        if kind < STAGE_KIND {
+            (*frame).waited = 0;
+        } else {
+            (*frame).inner = 0;
         }
         fill(frame);
         (*frame).away = away(task);
@@ -164,19 +168,38 @@ pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
     }
 }
 
+/// How many frames of a thread are alive at an entry with this stack pointer;
+/// it is in no others any more. Out of line: most operations are in none.
+///
+/// # Safety
+/// `thread` is the current thread's memory.
+#[inline(never)]
+unsafe fn around(thread: *mut Thread, sp: u64) -> u64 {
+    // SAFETY: by contract.
+    unsafe {
+        let mut depth = (*thread).depth;
+        for _ in 0..DEPTH {
+            if depth == 0 || (*frame(thread, depth - 1)).sp > sp {
+                break;
+            }
+            lose(Loss::ZfsReturn);
+            depth -= 1;
+        }
+        (*thread).depth = depth;
+        depth
+    }
+}
+
 /// A frame that has ended.
 pub struct Ended {
     /// The frame. It stays as it is until the thread enters another.
     pub frame: *mut Frame,
-    /// When it ended.
-    pub now: u64,
     /// Nanoseconds in it.
     pub total: u64,
-    /// Of these, off the CPU and not for want of one.
-    pub blocked: u64,
-    /// Of these, ready to run and waiting for a CPU.
-    pub queued: u64,
-    thread: *mut Thread,
+    /// Of these, off the CPU: [`waits`].
+    pub away: u64,
+    /// Who was in it.
+    pub thread: *mut Thread,
     /// How many frames are around it.
     depth: u64,
 }
@@ -189,43 +212,81 @@ pub fn leave(kind: u32, sp: u64) -> Option<Ended> {
     let thread = THREADS.get(task, 0)?;
     // SAFETY: as in `enter`.
     unsafe {
+        let first = outermost(thread);
+        let (frame, depth) = if (*thread).depth == 1 && is(first, kind, sp) {
+            (first, 0)
+        } else {
+            let depth = find(thread, kind, sp);
+            if depth >= DEPTH as u64 {
+                return None;
+            }
+            (frame(thread, depth), depth)
+        };
+        (*thread).depth = depth;
+        let total = now.wrapping_sub((*frame).start);
+        // Clocks of CPUs may differ by little.
+        let total = if total.cast_signed() < 0 { 0 } else { total };
+        let away = away(task).wrapping_sub((*frame).away);
+        // A thread that was given another class or CPU meanwhile may seem to
+        // have been away for less than nothing: then it was not.
+        let away = if away > total { 0 } else { away };
+        Some(Ended {
+            frame,
+            total,
+            away,
+            thread,
+            depth,
+        })
+    }
+}
+
+/// Whether a frame is the one that returns.
+///
+/// # Safety
+/// The frame is the current thread's.
+#[inline(always)]
+unsafe fn is(frame: *const Frame, kind: u32, sp: u64) -> bool {
+    // SAFETY: by contract.
+    unsafe { (*frame).sp + RETURNED == sp && (*frame).kind == kind }
+}
+
+/// How many frames are around the one that returns; [`DEPTH`]: its entry was not
+/// seen. Out of line: most operations have no other around them.
+///
+/// # Safety
+/// `thread` is the current thread's memory.
+#[inline(never)]
+unsafe fn find(thread: *mut Thread, kind: u32, sp: u64) -> u64 {
+    // SAFETY: by contract.
+    unsafe {
         let mut depth = (*thread).depth;
-        let mut found = false;
         for _ in 0..DEPTH {
             if depth == 0 || (*frame(thread, depth - 1)).sp + RETURNED > sp {
                 break;
             }
             depth -= 1;
-            let frame = frame(thread, depth);
-            if (*frame).sp + RETURNED == sp && (*frame).kind == kind {
-                found = true;
-                break;
+            if is(frame(thread, depth), kind, sp) {
+                return depth;
             }
             lose(Loss::ZfsReturn);
         }
         (*thread).depth = depth;
-        if !found {
-            return None;
-        }
-        let frame = frame(thread, depth);
-        let total = now.saturating_sub((*frame).start);
-        let delay: u64 = task.get(&OFFSET___task_struct___sched_info___run_delay);
-        let queued = delay.wrapping_sub((*frame).queued);
-        let away = away(task).wrapping_sub((*frame).away);
-        // A thread that was given another class or CPU meanwhile may seem to
-        // have been away for less than nothing: then it was not.
-        let away = if away > total { 0 } else { away };
-        let queued = if queued > away { away } else { queued };
-        Some(Ended {
-            frame,
-            now,
-            total,
-            blocked: away - queued,
-            queued,
-            thread,
-            depth,
-        })
+        DEPTH as u64
     }
+}
+
+/// Time off the CPU in a frame that has just ended: blocked, and ready to run but
+/// waiting for a CPU.
+///
+/// # Safety
+/// The frame is the current thread's.
+#[inline(always)]
+pub unsafe fn waits(frame: *const Frame, away: u64) -> (u64, u64) {
+    let delay: u64 = current().get(&OFFSET___task_struct___sched_info___run_delay);
+    // SAFETY: by contract.
+    let queued = delay.wrapping_sub(unsafe { (*frame).queued });
+    let queued = if queued > away { away } else { queued };
+    (away - queued, queued)
 }
 
 impl Ended {
@@ -235,8 +296,8 @@ impl Ended {
     pub fn give(&self, stage: usize) {
         // SAFETY: as in `enter`.
         unsafe {
-            let inner = (*self.frame).inner;
-            let own = self.blocked.saturating_sub(inner);
+            let (blocked, _) = waits(self.frame, self.away);
+            let own = blocked.saturating_sub((*self.frame).inner);
             let mut depth = self.depth;
             for step in 0..DEPTH {
                 if depth == 0 {
@@ -244,15 +305,21 @@ impl Ended {
                 }
                 depth -= 1;
                 let outer = frame(self.thread, depth);
-                if step == 0 {
-                    (*outer).inner += self.blocked;
-                }
                 if (*outer).kind < STAGE_KIND {
+                    if (*outer).waited == 0 {
+                        for stage in 0..HOOKED {
+                            zero((&raw mut (*outer).stages).cast::<u64>().add(stage));
+                        }
+                    }
                     (*outer).stages[stage] += own;
+                    (*outer).waited = 1;
                     if stage == Stage::ZilCommit as usize {
-                        (*outer).sync = 1;
+                        (*outer).key = (*outer).key.sync();
                     }
                     return;
+                }
+                if step == 0 {
+                    (*outer).inner += blocked;
                 }
             }
         }

@@ -16,7 +16,7 @@ use kldtrace_abi::{
     zfs::{Frame, HOOKED, Op, OpKey, Operations, SLOW_OPERATION, SlowOperation, Stage, StageKey},
 };
 
-use super::frames::{Ended, enter, leave, stack_pointer};
+use super::frames::{Ended, enter, leave, stack_pointer, waits};
 use crate::{
     accounts::{Accounts, account, lose},
     kernel::{Object, offsets, on, setting, settings},
@@ -85,7 +85,7 @@ fn begin<const TYPED: bool>(sp: u64, op: Op, inode: Object<TYPED>, offset: u64) 
     enter(op as u32, sp, |frame: *mut Frame| {
         // SAFETY: `enter` lends the frame.
         unsafe {
-            (*frame).device = device;
+            (*frame).key = OpKey::new(device, op);
             (*frame).offset = offset;
         }
     });
@@ -219,71 +219,91 @@ fn end_at_return(ctx: &RetProbeContext, op: Op, returns: Returns) {
 }
 
 /// `result`: bytes, or a negative error number.
+///
+/// A read that memory serves goes straight through this and calls nothing but the
+/// kernel.
 #[inline(always)]
 fn end(sp: u64, op: Op, result: i64) {
     let Some(ended) = leave(op as u32, sp) else {
         return;
     };
-    // SAFETY: the frame stays until this thread enters another.
-    let (device, sync) = unsafe { ((*ended.frame).device, (*ended.frame).sync) };
-    let key = OpKey::new(device, op, sync);
-    let Some(account) = slots::account::<OpAccounts>(&key) else {
+    let Ended {
+        frame,
+        total,
+        away,
+        thread,
+        ..
+    } = ended;
+    // SAFETY: the frame stays until this thread enters another; the index is in
+    // bounds.
+    let account = unsafe {
+        let key = (*frame).key;
+        let last = (&raw mut (*thread).slots).cast::<u32>().add(op as usize);
+        slots::account_again::<OpAccounts>(&key, last)
+    };
+    let Some(account) = account else {
         return;
     };
-    let from_memory = ended.blocked + ended.queued == 0;
-    // SAFETY: this CPU's own account.
+    let slow = setting(&ZFS_SLOW_NS);
+    // SAFETY: this CPU's own account, and the frame as above.
     unsafe {
-        record(&raw mut (*account).latency, ended.total);
         if result > 0 {
             (*account).bytes += result.cast_unsigned();
+        } else if result < 0 {
+            // Volatile, as the compiler would make one sum of the two, whose address
+            // it then has to choose.
+            let errors = &raw mut (*account).errors;
+            errors.write_volatile(errors.read_volatile() + 1);
         }
-        if result < 0 {
-            (*account).errors += 1;
-        }
-        if from_memory {
+        if away == 0 {
             (*account).from_memory += 1;
+        } else if on(&SWITCH_ZFS_STAGES) {
+            stages(frame, op as u64, total, away);
         }
-    }
-    if !from_memory && on(&SWITCH_ZFS_STAGES) {
-        stages(&ended, op);
-    }
-    let slow = setting(&ZFS_SLOW_NS);
-    if slow != 0 && ended.total >= slow {
-        tell(&ended, op, result);
+        if slow != 0 && total >= slow {
+            tell(frame, op as u64, total, away, result);
+        }
+        // Last, as the verifier follows many ways through it.
+        Histogram::record(&raw mut (*account).latency, total);
     }
 }
 
 /// Nanoseconds of an operation by stage; they add up to all that it took.
+///
+/// # Safety
+/// The frame is the current thread's, and has just ended.
 #[inline(always)]
-fn by_stage(ended: &Ended) -> [u64; Stage::ALL.len()] {
-    // SAFETY: the frame stays until this thread enters another.
-    let hooked: [u64; HOOKED] = unsafe { (*ended.frame).stages };
-    let mut other = ended.blocked;
+unsafe fn by_stage(frame: *const Frame, total: u64, away: u64) -> [u64; Stage::ALL.len()] {
+    // SAFETY: by contract.
+    let (waited, hooked) = unsafe { ((*frame).waited != 0, (*frame).stages) };
+    // SAFETY: as above.
+    let (blocked, queued) = unsafe { waits(frame, away) };
+    let mut other = blocked;
     let mut times = [0; Stage::ALL.len()];
     for stage in 0..HOOKED {
+        let hooked = if waited { hooked[stage] } else { 0 };
         // Never more than there is: clocks of stages are read one by one.
-        let time = if hooked[stage] > other {
-            other
-        } else {
-            hooked[stage]
-        };
+        let time = if hooked > other { other } else { hooked };
         times[stage] = time;
         other -= time;
     }
     times[Stage::OtherWait as usize] = other;
-    times[Stage::RunQueue as usize] = ended.queued;
-    times[Stage::Cpu as usize] = ended.total - ended.blocked - ended.queued;
+    times[Stage::RunQueue as usize] = queued;
+    times[Stage::Cpu as usize] = total - away;
     times
 }
 
-#[inline(always)]
-fn stages(ended: &Ended, op: Op) {
-    // SAFETY: the frame stays until this thread enters another.
-    let device = unsafe { (*ended.frame).device };
-    let times = by_stage(ended);
+/// Records an operation's stages. Out of line: what waits has time.
+///
+/// # Safety
+/// As of [`by_stage`].
+#[inline(never)]
+unsafe fn stages(frame: *const Frame, op: u64, total: u64, away: u64) {
+    // SAFETY: by contract.
+    let (device, times) = unsafe { ((*frame).key.device(), by_stage(frame, total, away)) };
     for (stage, time) in times.into_iter().enumerate() {
         if time != 0 {
-            let key = (u64::from(device) << 32) | ((op as u64) << 16) | stage as u64;
+            let key = (u64::from(device) << 32) | (op << 16) | stage as u64;
             zfs_record_stage(key, time);
         }
     }
@@ -307,28 +327,31 @@ extern "C" fn zfs_record_stage(packed: u64, time: u64) -> u64 {
     0
 }
 
-#[inline(always)]
-fn tell(ended: &Ended, op: Op, result: i64) {
+/// Tells of a slow operation. Out of line: it is rare.
+///
+/// # Safety
+/// As of [`by_stage`].
+#[inline(never)]
+unsafe fn tell(frame: *const Frame, op: u64, total: u64, away: u64, result: i64) {
     let Some(mut slot) = EVENTS.reserve::<SlowOperation>(0) else {
         lose(Loss::Event);
         return;
     };
     let event = slot.as_mut_ptr();
-    // SAFETY: the slot is reserved for this event and of its size; the frame
-    // stays until this thread enters another; the helpers only read the
-    // current task.
+    // SAFETY: the slot is reserved for this event and of its size; the frame is
+    // one by contract; the helpers only read the current task.
     unsafe {
         (*event).kind = SLOW_OPERATION;
-        (*event).device = (*ended.frame).device;
+        (*event).device = (*frame).key.device();
         (*event).op = op as u32;
         (*event).process = (bpf_get_current_pid_tgid() >> 32) as u32;
-        (*event).sync = (*ended.frame).sync;
+        (*event).sync = (*frame).key.is_sync().into();
         (*event).cgroup = bpf_get_current_cgroup_id();
         (*event).result = result;
-        (*event).offset = (*ended.frame).offset;
-        (*event).end = ended.now;
-        (*event).total = ended.total;
-        (*event).stages = by_stage(ended);
+        (*event).offset = (*frame).offset;
+        (*event).end = (*frame).start + total;
+        (*event).total = total;
+        (*event).stages = by_stage(frame, total, away);
         (*event).command = bpf_get_current_comm().unwrap_or_default();
     }
     slot.submit(0);
