@@ -1,12 +1,11 @@
 //! Maps read many entries at once, which aya has no word for.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::io;
 
 use aya::{Pod, maps::MapData};
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::bpf_cmd;
+
+use super::sys::{bpf, raw, zeroed};
 
 /// Entries that are read at once, at most: more than any bucket of a hash map
 /// has, which the kernel gives out as a whole.
@@ -37,26 +36,15 @@ pub fn walk<V: Pod>(
     let mut left = most;
     let mut begun = false;
     while left > 0 {
-        // SAFETY: integers; the kernel wants what is not used to be 0.
-        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-        attr.batch.map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
+        let mut attr = zeroed();
+        attr.batch.map_fd = raw(map.fd());
         attr.batch.in_batch = if begun { &raw const from as u64 } else { 0 };
         attr.batch.out_batch = &raw mut to as u64;
         attr.batch.keys = keys.as_mut_ptr() as u64;
         attr.batch.values = values.as_mut_ptr() as u64;
         attr.batch.count = entries as u32;
-        // SAFETY: the kernel reads and writes the union and what it points to,
-        // all of which lives until it returns. A batch has room for its keys
-        // and values, whose sizes are the map's.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                bpf_cmd::BPF_MAP_LOOKUP_BATCH as libc::c_int,
-                &raw mut attr,
-                size_of::<bpf_attr>(),
-            )
-        };
-        let error = (result < 0).then(io::Error::last_os_error);
+        // A batch has room for its keys and values, whose sizes are the map's.
+        let error = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr).err();
         let ended = error.as_ref().and_then(io::Error::raw_os_error) == Some(libc::ENOENT);
         if let Some(error) = error.filter(|_| !ended) {
             return Err(error);

@@ -7,16 +7,16 @@
 //! functions of the kernel: an object file has a number in place of the call
 //! (probes/src/kernel.rs), which is replaced here.
 
-use std::{
-    io,
-    os::fd::{FromRawFd as _, OwnedFd},
-};
+use std::io;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_type};
+use aya_obj::generated::{bpf_cmd, bpf_prog_type};
 use kldtrace_abi::CAST_CALL;
 use object::{Object as _, ObjectSection as _, SectionKind};
 
-use super::btf::Btf;
+use super::{
+    btf::Btf,
+    sys::{bpf, owned, zeroed},
+};
 
 const FUNCTION: &str = "bpf_rdonly_cast";
 /// It begins with a number of 64 bits, on every kernel and architecture
@@ -96,8 +96,7 @@ impl Cast {
             // exit
             [0x95, 0, 0, 0, 0, 0, 0, 0],
         ];
-        // SAFETY: integers; the kernel wants what is not used to be 0.
-        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+        let mut attr = zeroed();
         // The kernel lends the function to programs under its own licence only.
         let license = c"GPL";
         // SAFETY: this command's part of the union.
@@ -106,21 +105,7 @@ impl Cast {
         program.insns = code.as_ptr() as u64;
         program.insn_cnt = code.len() as u32;
         program.license = license.as_ptr() as u64;
-        // SAFETY: the kernel reads the union and what it points to, which live
-        // until this returns; the result is checked before it is owned.
-        unsafe {
-            let fd = libc::syscall(
-                libc::SYS_bpf,
-                bpf_cmd::BPF_PROG_LOAD as libc::c_int,
-                std::ptr::from_mut(&mut attr),
-                size_of::<bpf_attr>(),
-            );
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            drop(OwnedFd::from_raw_fd(fd as libc::c_int));
-        }
-        Ok(())
+        bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(|fd| drop(owned(fd)))
     }
 }
 

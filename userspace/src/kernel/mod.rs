@@ -15,3 +15,4 @@ pub mod object;
 pub mod plan;
 pub mod returns;
 mod sizes;
+pub(crate) mod sys;

@@ -8,16 +8,18 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
 };
 
 use aya_obj::generated::{
-    BPF_F_BEFORE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd,
-    bpf_link_info, bpf_link_type,
+    BPF_F_BEFORE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_cmd, bpf_link_info,
+    bpf_link_type,
 };
+
+use crate::kernel::sys::{self, bpf, owned, raw, zeroed};
 
 /// Which packets a program gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,39 +67,6 @@ pub struct Info {
     pub interface: u32,
     /// Which packets.
     pub direction: Direction,
-}
-
-/// bpf(2).
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
-    // SAFETY: the kernel reads and writes the union, and what it points to,
-    // which the callers keep until this returns.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_int,
-            std::ptr::from_mut(attr),
-            size_of::<bpf_attr>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    i32::try_from(result).map_err(io::Error::other)
-}
-
-fn zeroed() -> bpf_attr {
-    // SAFETY: integers; the kernel wants what is not used to be 0.
-    unsafe { std::mem::zeroed() }
-}
-
-fn raw(fd: impl AsFd) -> u32 {
-    fd.as_fd().as_raw_fd().cast_unsigned()
-}
-
-/// An owned descriptor that the kernel has just returned.
-fn owned(fd: i32) -> OwnedFd {
-    // SAFETY: it is open, and nobody else has it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 fn path(path: &Path) -> io::Result<CString> {
@@ -190,11 +159,7 @@ impl Link {
         const TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
         // SAFETY: integers.
         let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
-        let mut attr = zeroed();
-        attr.info.bpf_fd = raw(&self.0);
-        attr.info.info_len = size_of::<bpf_link_info>() as u32;
-        attr.info.info = std::ptr::from_mut(&mut info) as u64;
-        bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        sys::info(&self.0, &mut info)?;
         // SAFETY: the kernel filled the one that the type says.
         let (direction, interface) = unsafe {
             match info.type_ {
