@@ -92,9 +92,8 @@ impl Report {
                     .map(|(hook, reason)| format!("{}: {reason}", hook.attach))
                     .collect(),
                 instructions: loaded
-                    .program_info(attached.hook.program)
-                    .and_then(|info| info.size_translated())
-                    .map(|bytes| bytes / 8),
+                    .account(attached.hook.program)
+                    .map(|account| account.instructions),
                 nanoseconds: nanoseconds.is_finite().then_some(nanoseconds),
             })
             .collect();

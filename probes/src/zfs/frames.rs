@@ -45,10 +45,19 @@ static THREADS: TaskStorage<Thread> = TaskStorage::new();
 /// What the stack pointer has grown by when a function has returned: x86 has
 /// taken the address off the stack.
 #[cfg(bpf_target_arch = "x86_64")]
-const RETURNED: u64 = 8;
+pub const RETURNED: u64 = 8;
 /// Others keep it in a register.
 #[cfg(not(bpf_target_arch = "x86_64"))]
-const RETURNED: u64 = 0;
+pub const RETURNED: u64 = 0;
+
+/// A function that is entered again within so many bytes of stack is the same
+/// call, seen by the probe at its entry and then by a trampoline: a trampoline's
+/// frame is smaller, and between two calls of one operation lie several functions.
+const SAME_CALL: u64 = 256;
+/// Unless the probe saw it longer ago than this. Then its return was missed: a
+/// probe at returns stays for longer when a trampoline has come
+/// (userspace/src/kernel/hold.rs).
+const LONG_AGO: u64 = 1_000_000_000;
 
 /// The stack pointer at a probe.
 ///
@@ -143,7 +152,7 @@ pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
             }
             outermost(thread)
         } else {
-            depth = around(thread, sp);
+            depth = around(thread, kind, sp);
             if depth >= DEPTH as u64 {
                 lose(Loss::ZfsThread);
                 return;
@@ -168,13 +177,13 @@ pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
     }
 }
 
-/// How many frames of a thread are alive at an entry with this stack pointer;
+/// How many frames of a thread are around an entry with this stack pointer;
 /// it is in no others any more. Out of line: most operations are in none.
 ///
 /// # Safety
 /// `thread` is the current thread's memory.
 #[inline(never)]
-unsafe fn around(thread: *mut Thread, sp: u64) -> u64 {
+unsafe fn around(thread: *mut Thread, kind: u32, sp: u64) -> u64 {
     // SAFETY: by contract.
     unsafe {
         let mut depth = (*thread).depth;
@@ -184,6 +193,16 @@ unsafe fn around(thread: *mut Thread, sp: u64) -> u64 {
             }
             lose(Loss::ZfsReturn);
             depth -= 1;
+        }
+        // The trampoline's own frame takes the place of the probe's.
+        if depth != 0 {
+            let last = frame(thread, depth - 1);
+            if (*last).kind == kind && (*last).sp < sp + SAME_CALL {
+                if now().wrapping_sub((*last).start) > LONG_AGO {
+                    lose(Loss::ZfsReturn);
+                }
+                depth -= 1;
+            }
         }
         (*thread).depth = depth;
         depth

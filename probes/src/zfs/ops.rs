@@ -5,10 +5,11 @@
 //! of the module: the dataset is the device number of its super block.
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid},
-    macros::{kprobe, kretprobe, map},
+    macros::{fentry, fexit, kprobe, kretprobe, map},
     maps::{Array, PerCpuHashMap, RingBuf},
-    programs::{ProbeContext, RetProbeContext},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use kldtrace_abi::{
     histogram::Histogram,
@@ -16,10 +17,10 @@ use kldtrace_abi::{
     zfs::{Frame, HOOKED, Op, OpKey, Operations, SLOW_OPERATION, SlowOperation, Stage, StageKey},
 };
 
-use super::frames::{Ended, enter, leave, stack_pointer, waits};
+use super::frames::{Ended, RETURNED, enter, leave, stack_pointer, waits};
 use crate::{
     accounts::{Accounts, account, lose},
-    kernel::{Object, offsets, on, setting, settings},
+    kernel::{Object, Typed, offsets, on, setting, settings},
     record,
     slots::{self, accounts_at_slots},
 };
@@ -103,35 +104,45 @@ fn argument(ctx: &ProbeContext, number: usize) -> Plain {
 }
 
 #[inline(always)]
-fn inode_of(file: Plain) -> Plain {
+fn inode_of<const TYPED: bool>(file: Object<TYPED>) -> Object<TYPED> {
     file.follow(&OFFSET___file___f_inode)
+}
+
+#[inline(always)]
+fn begin_at<const TYPED: bool>(sp: u64, op: Op, kiocb: Object<TYPED>) {
+    let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
+    begin(sp, op, inode, kiocb.get(&OFFSET___kiocb___ki_pos));
+}
+
+/// The same as [`zpl_read_enter`], by a trampoline. Where both are attached, while
+/// the one takes the other's place, this comes second and goes on with the call
+/// ([`super::frames::enter`]).
+#[fentry(function = "zpl_iter_read")]
+pub fn zpl_read_entry(ctx: FEntryContext) -> i32 {
+    let kiocb: Typed = Object(ctx.arg(0));
+    begin_at(ctx.as_ptr() as u64, Op::Read, kiocb);
+    0
+}
+
+/// The same as [`zpl_read_leave`], by a trampoline, in whose own frame the
+/// arguments lie where they were at the entry.
+#[fexit(function = "zpl_iter_read")]
+pub fn zpl_read_exit(ctx: FExitContext) -> i32 {
+    end(ctx.as_ptr() as u64 + RETURNED, Op::Read, ctx.arg(2));
+    0
 }
 
 /// `ssize_t zpl_iter_read(struct kiocb *kiocb, struct iov_iter *to)`
 #[kprobe]
 pub fn zpl_read_enter(ctx: ProbeContext) -> u32 {
-    let kiocb = argument(&ctx, 0);
-    let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
-    begin(
-        sp_of(&ctx),
-        Op::Read,
-        inode,
-        kiocb.get(&OFFSET___kiocb___ki_pos),
-    );
+    begin_at(sp_of(&ctx), Op::Read, argument(&ctx, 0));
     0
 }
 
 /// `ssize_t zpl_iter_write(struct kiocb *kiocb, struct iov_iter *from)`
 #[kprobe]
 pub fn zpl_write_enter(ctx: ProbeContext) -> u32 {
-    let kiocb = argument(&ctx, 0);
-    let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
-    begin(
-        sp_of(&ctx),
-        Op::Write,
-        inode,
-        kiocb.get(&OFFSET___kiocb___ki_pos),
-    );
+    begin_at(sp_of(&ctx), Op::Write, argument(&ctx, 0));
     0
 }
 

@@ -132,6 +132,8 @@ pub enum Attach {
     TpBtf(&'static str),
     /// A raw tracepoint: arguments are untyped, fields need a helper.
     RawTp(&'static str),
+    /// The entry of a kernel function, by BPF trampoline.
+    Fentry(&'static str),
     /// The return of a kernel function, with its arguments, by BPF trampoline.
     Fexit(&'static str),
     /// The entry of a kernel function, by breakpoint or ftrace.
@@ -148,6 +150,7 @@ impl Attach {
         match self {
             Self::TpBtf(_) => "tp_btf",
             Self::RawTp(_) => "raw_tp",
+            Self::Fentry(_) => "fentry",
             Self::Fexit(_) => "fexit",
             Self::Kprobe(_) => "kprobe",
             Self::Kretprobe(_) => "kretprobe",
@@ -160,6 +163,7 @@ impl Attach {
         match self {
             Self::TpBtf(name)
             | Self::RawTp(name)
+            | Self::Fentry(name)
             | Self::Fexit(name)
             | Self::Kprobe(name)
             | Self::Kretprobe(name)

@@ -21,10 +21,34 @@ pub(super) const fn leave(program: &'static str, function: &'static str) -> Hook
     }
 }
 
-/// Functions that every release from 2.1 on has.
+/// A program at the entry of a function, by trampoline.
+const fn entry(program: &'static str, function: &'static str) -> Hook {
+    Hook {
+        program,
+        attach: Attach::Fentry(function),
+    }
+}
+
+/// A program at the return of a function, by trampoline.
+const fn exit(program: &'static str, function: &'static str) -> Hook {
+    Hook {
+        program,
+        attach: Attach::Fexit(function),
+    }
+}
+
+/// Functions that every release from 2.1 on has. A read, which may take no longer
+/// than a microsecond, has trampolines for as long as something is mounted. The
+/// others do without: each makes letting go of the module longer.
 const OPERATIONS: &[&[Hook]] = &[
-    &[enter("zpl_read_enter", "zpl_iter_read")],
-    &[leave("zpl_read_leave", "zpl_iter_read")],
+    &[
+        entry("zpl_read_entry", "zpl_iter_read"),
+        enter("zpl_read_enter", "zpl_iter_read"),
+    ],
+    &[
+        exit("zpl_read_exit", "zpl_iter_read"),
+        leave("zpl_read_leave", "zpl_iter_read"),
+    ],
     &[enter("zpl_write_enter", "zpl_iter_write")],
     &[leave("zpl_write_leave", "zpl_iter_write")],
     &[enter("zpl_fsync_enter", "zpl_fsync")],

@@ -144,6 +144,8 @@ words! {
         TpBtf = "tp_btf",
         /// Raw tracepoint.
         RawTp = "raw_tp",
+        /// Entry of a function of a kernel module, by trampoline.
+        Fentry = "fentry",
         /// Return of a kernel function, by trampoline.
         Fexit = "fexit",
         /// Entry of a kernel function.

@@ -358,7 +358,8 @@ settings! {
     /// For diagnosis only.
     hooks: Hooks {
         /// Kinds of hooks not to use, so that the next candidate serves:
-        /// "tp_btf", "raw_tp", "fexit", "kprobe", "kretprobe" or "cgroup".
+        /// "tp_btf", "raw_tp", "fentry", "fexit", "kprobe", "kretprobe" or
+        /// "cgroup".
         avoid: Vec<HookKind> = "[]" by read::words,
     }
 }

@@ -6,22 +6,27 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::{
     Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, KProbe, ProgramError, RawTracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, KProbe, Program, ProgramError,
+        RawTracePoint, kprobe::KProbeLinkId,
     },
 };
 
 use super::{
     cgroup2,
+    hold::NOBODY_HOLDS,
     loader::{Attached, Options},
     plan::Offsets,
-    returns::ReturnProbe,
+    returns::{Profile, ReturnProbe},
+    trampolines::Trampolines,
 };
 use crate::catalogue::{Attach, Hook};
 
+/// Why a kind of hooks is not used.
+pub(super) const AVOIDED: &str = "avoided by the configuration";
 /// There when the kernel has kprobes.
 const KPROBE_SOURCE: &str = "/sys/bus/event_source/devices/kprobe/type";
 
@@ -34,8 +39,11 @@ pub(super) struct Turn<'a> {
     options: &'a Options,
     /// Hooks tried, so that each is attached once.
     done: HashMap<Hook, Result<(), String>>,
-    /// Return probes that are attached, by program.
-    pub(super) returns: Vec<(&'static str, ReturnProbe)>,
+    /// Probes at functions that are attached.
+    pub(super) probes: Probes,
+    /// What trampolines of a module want, or why there can be none; `None`: the
+    /// programs are the kernel's own.
+    pub(super) trampolines: Option<Result<Trampolines, String>>,
 }
 
 impl<'a> Turn<'a> {
@@ -45,15 +53,17 @@ impl<'a> Turn<'a> {
         offsets: &'a Offsets,
         switchable: BTreeSet<&'a str>,
         options: &'a Options,
+        trampolines: Option<Result<Trampolines, String>>,
     ) -> Self {
         Self {
+            trampolines,
             ebpf,
             types,
             offsets,
             switchable,
             options,
             done: HashMap::new(),
-            returns: Vec::new(),
+            probes: Probes::default(),
         }
     }
 
@@ -93,7 +103,7 @@ impl<'a> Turn<'a> {
             .iter()
             .any(|kind| *kind == hook.attach.kind())
         {
-            return Err("avoided by the configuration".to_owned());
+            return Err(AVOIDED.to_owned());
         }
         if let Some(reason) = self.offsets.program_lacks(hook.program, &self.switchable) {
             return Err(reason);
@@ -102,11 +112,18 @@ impl<'a> Turn<'a> {
     }
 
     fn attach_program(&mut self, hook: &Hook) -> anyhow::Result<()> {
+        if let (Attach::Fentry(function) | Attach::Fexit(function), Some(trampolines)) =
+            (hook.attach, &mut self.trampolines)
+        {
+            let trampolines = trampolines.as_mut().map_err(|why| anyhow!("{why}"))?;
+            ensure!(self.options.held, NOBODY_HOLDS);
+            return trampolines.attach(function);
+        }
+        if let Attach::Kprobe(_) | Attach::Kretprobe(_) = hook.attach {
+            return self.probes.attach(&mut self.ebpf, hook);
+        }
         let types = self.types.map_err(|error| anyhow::anyhow!("{error}"));
-        let program = self
-            .ebpf
-            .program_mut(hook.program)
-            .with_context(|| format!("no program {} in the object file", hook.program))?;
+        let program = program(&mut self.ebpf, hook)?;
         match (hook.attach, program) {
             (Attach::TpBtf(name), program) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
@@ -123,19 +140,6 @@ impl<'a> Turn<'a> {
                 program.load(name, types?)?;
                 program.attach()?;
             }
-            (Attach::Kprobe(name), program) => {
-                let program: &mut KProbe = program.try_into()?;
-                load_once(program)?;
-                program
-                    .attach(name, 0)
-                    .map_err(|error| no_function(error, name))?;
-            }
-            (Attach::Kretprobe(name), program) => {
-                let program: &mut KProbe = program.try_into()?;
-                load_once(program)?;
-                let probe = ReturnProbe::attach(program.fd()?.as_fd(), name)?;
-                self.returns.push((hook.program, probe));
-            }
             (Attach::CgroupSockAddr(_), program) => {
                 let root = cgroup2::root().context("no cgroup v2 hierarchy is mounted")?;
                 let root = File::open(&root).with_context(|| root.display().to_string())?;
@@ -145,9 +149,62 @@ impl<'a> Turn<'a> {
                 // is for attaching without a link, and refused with one.
                 program.attach(root, CgroupAttachMode::Single)?;
             }
+            (Attach::Fentry(_) | Attach::Kprobe(_) | Attach::Kretprobe(_), _) => {
+                bail!("no way to attach this kind here")
+            }
         }
         Ok(())
     }
+}
+
+/// Probes at entries and returns of functions.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    entries: Vec<(Hook, KProbeLinkId)>,
+    returns: Vec<(Hook, ReturnProbe)>,
+}
+
+impl Probes {
+    /// Attaches a program of an object.
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, hook: &Hook) -> anyhow::Result<()> {
+        let program: &mut KProbe = program(ebpf, hook)?.try_into()?;
+        load_once(program)?;
+        let function = hook.attach.target();
+        if let Attach::Kretprobe(_) = hook.attach {
+            let probe = ReturnProbe::attach(program.fd()?.as_fd(), function)?;
+            self.returns.push((*hook, probe));
+        } else {
+            let link = program
+                .attach(function, 0)
+                .map_err(|error| no_function(error, function))?;
+            self.entries.push((*hook, link));
+        }
+        Ok(())
+    }
+
+    /// Detaches it again.
+    pub(super) fn detach(&mut self, ebpf: &mut Ebpf, hook: &Hook) -> anyhow::Result<()> {
+        self.returns.retain(|(one, _)| one != hook);
+        let Some(at) = self.entries.iter().position(|(one, _)| one == hook) else {
+            return Ok(());
+        };
+        let (_, link) = self.entries.swap_remove(at);
+        let program: &mut KProbe = program(ebpf, hook)?.try_into()?;
+        program.detach(link)?;
+        Ok(())
+    }
+
+    /// Returns of a program's functions that were missed.
+    pub(super) fn missed(&self, program: &str, profile: &Profile) -> u64 {
+        let returns = self.returns.iter();
+        let returns = returns.filter(|(hook, _)| hook.program == program);
+        returns.map(|(_, probe)| probe.missed(profile)).sum()
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> anyhow::Result<&'a mut Program> {
+    ebpf.program_mut(hook.program)
+        .with_context(|| format!("no program {} in the object file", hook.program))
 }
 
 /// A probe may sit at several functions.
@@ -170,7 +227,7 @@ fn no_function(error: ProgramError, name: &str) -> anyhow::Error {
 }
 
 /// The reason in one line: the verifier's log, pages of it, goes to the log.
-fn brief(error: &anyhow::Error) -> String {
+pub(super) fn brief(error: &anyhow::Error) -> String {
     if let Some(ProgramError::LoadError {
         io_error,
         verifier_log,

@@ -195,6 +195,11 @@ impl Btf {
         Ok(self.header(prototype)?.vlen)
     }
 
+    /// The number of a function.
+    pub fn function_id(&self, name: &str) -> Result<u32, BtfError> {
+        self.find(name, &[KIND_FUNC])
+    }
+
     /// The value of an enumerator, whichever enum it is in; `None`: there is
     /// none of that name.
     pub fn enumerator(&self, name: &str) -> Result<Option<u32>, BtfError> {

@@ -2,11 +2,13 @@
 
 use std::{
     fs, io,
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
 
-use super::loader::Loaded;
+use aya_obj::generated::bpf_prog_info;
+
+use super::{loader::Loaded, sys};
 
 /// Kernel memory of a map in bytes, from its descriptor's fdinfo
 /// (kernel/bpf/syscall.c: `bpf_map_show_fdinfo`).
@@ -14,11 +16,35 @@ pub fn map_memory(fd: &impl AsRawFd) -> io::Result<u64> {
     Ok(value(&fdinfo(fd)?, "memlock"))
 }
 
-/// Runs that the kernel left out, because the same program was already
-/// running on that CPU (kernel/trace/bpf_trace.c: `__bpf_trace_run`); 0 before
-/// Linux 5.12, which does not tell.
-pub fn program_misses(fd: &impl AsRawFd) -> io::Result<u64> {
-    Ok(value(&fdinfo(fd)?, "recursion_misses"))
+/// What the kernel says of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Account {
+    /// Time in it, as long as the kernel keeps statistics.
+    pub run_time: Duration,
+    /// Its runs, as long as the kernel keeps statistics.
+    pub runs: u64,
+    /// Runs that the kernel left out, because the same program was already
+    /// running on that CPU (kernel/trace/bpf_trace.c: `__bpf_trace_run`); 0
+    /// before Linux 5.12, which does not tell.
+    pub misses: u64,
+    /// Its instructions, of 8 bytes, as the verifier has left them.
+    pub instructions: u32,
+}
+
+/// What the kernel says of a program, by its descriptor.
+///
+/// # Errors
+/// What the kernel says.
+pub fn account(program: impl AsFd) -> io::Result<Account> {
+    // SAFETY: integers; 0 asks for no list.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    sys::info(program, &mut info)?;
+    Ok(Account {
+        run_time: Duration::from_nanos(info.run_time_ns),
+        runs: info.run_cnt,
+        misses: info.recursion_misses,
+        instructions: info.xlated_prog_len / 8,
+    })
 }
 
 fn fdinfo(fd: &impl AsRawFd) -> io::Result<String> {
@@ -64,8 +90,8 @@ fn run_times(objects: &[&Loaded]) -> Vec<(Duration, u64)> {
         .iter()
         .flat_map(|loaded| loaded.attached.iter().map(move |one| (loaded, one)))
         .map(
-            |(loaded, attached)| match loaded.program_info(attached.hook.program) {
-                Some(info) => (info.run_time(), info.run_count()),
+            |(loaded, attached)| match loaded.account(attached.hook.program) {
+                Some(account) => (account.run_time, account.runs),
                 None => (Duration::ZERO, 0),
             },
         )

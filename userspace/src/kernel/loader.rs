@@ -4,29 +4,26 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    os::fd::AsFd as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, ProgramInfo},
-};
+use aya::{Ebpf, EbpfLoader, programs::BtfTracePoint};
 use aya_log::EbpfLogger;
 use log::Log;
 
 use super::{
-    attach::Turn,
+    attach::{AVOIDED, Probes, Turn},
     btf::{Btf, BtfError},
     cast::Cast,
     constants::{self, Global},
     cost, modules,
     object::{NODE, ObjectFile, fields_by_program},
     plan::{self, Offsets},
-    returns::{Profile, ReturnProbe, remove_left_behind},
+    returns::{Profile, remove_left_behind},
     sizes::{map_sizes, number_of_sets},
+    trampolines::{Pair, Trampolines},
 };
 use crate::catalogue::{Hook, Signal};
 
@@ -52,6 +49,9 @@ pub struct Options {
     pub settings: Vec<(&'static str, u64)>,
     /// The folder with a BTF file for each module.
     pub module_btf: PathBuf,
+    /// Whether others keep the object's module from being unloaded, so that
+    /// programs of ours that would are no loss ([`Loaded::hold`]).
+    pub held: bool,
 }
 
 impl Default for Options {
@@ -64,6 +64,7 @@ impl Default for Options {
             btf: VMLINUX_BTF.into(),
             settings: Vec::new(),
             module_btf: MODULE_BTF.into(),
+            held: false,
         }
     }
 }
@@ -107,8 +108,14 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// What the probes tell, where diagnostics are on.
     diagnostics: Option<EbpfLogger<&'static dyn Log>>,
-    /// What is attached at returns of functions, by program.
-    returns: Vec<(&'static str, ReturnProbe)>,
+    /// Probes at functions that are attached.
+    pub(super) probes: Probes,
+    /// As in [`Turn`].
+    pub(super) trampolines: Option<Result<Trampolines, String>>,
+    /// As in [`Options`], now.
+    pub(super) held: bool,
+    /// Probes at returns whose trampolines have come, and since when.
+    pub(super) leaving: Vec<(Hook, Instant)>,
     /// What is attached.
     pub attached: Vec<Attached>,
     /// What came of each signal that was asked for, in catalogue order.
@@ -127,11 +134,7 @@ impl Loaded {
 
     /// Runs of an attached program that the kernel left out.
     pub fn program_misses(&self, program: &str, profile: &Profile) -> Option<u64> {
-        let returns = self.returns.iter().filter(|(name, _)| *name == program);
-        let missed: u64 = returns.map(|(_, probe)| probe.missed(profile)).sum();
-        let program = self.ebpf.program(program)?;
-        let recursions = cost::program_misses(&program.fd().ok()?.as_fd()).ok()?;
-        Some(recursions + missed)
+        Some(self.account(program)?.misses + self.probes.missed(program, profile))
     }
 
     /// The attached programs, each once: one may sit at several hooks.
@@ -143,8 +146,13 @@ impl Loaded {
     }
 
     /// The kernel's account of an attached program.
-    pub fn program_info(&self, program: &str) -> Option<ProgramInfo> {
-        self.ebpf.program(program)?.info().ok()
+    pub fn account(&self, program: &str) -> Option<cost::Account> {
+        if let Some(Ok(trampolines)) = &self.trampolines
+            && let Some(account) = trampolines.account(program)
+        {
+            return Some(account);
+        }
+        cost::account(self.ebpf.program(program)?.fd().ok()?).ok()
     }
 }
 
@@ -167,6 +175,7 @@ pub fn load<M>(
     let offsets = Offsets::resolve(fields_by_program(object.elf)?, &btf);
     let numbers = Numbers::new(object, &btf);
     let cast = btf.as_ref().ok().and_then(Cast::of);
+    let pairs = trampolines(object, wanted, &btf, options);
     drop(btf);
     // aya needs the kernel's types for typed programs; they are dropped when
     // all is attached.
@@ -184,7 +193,7 @@ pub fn load<M>(
             .filter(|signal| !absent.contains_key(signal.name))
             .copied()
             .collect();
-        let ebpf = load_object(
+        let (ebpf, elf) = load_object(
             object,
             &enabled,
             &offsets,
@@ -193,12 +202,17 @@ pub fn load<M>(
             types.as_ref().ok(),
             options,
         )?;
+        let pairs = pairs.as_ref().map(|pairs| {
+            let (pairs, module) = pairs.as_ref().map_err(Clone::clone)?;
+            Trampolines::new(&elf, &ebpf, pairs, module).map_err(|error| format!("{error:#}"))
+        });
         let mut turn = Turn::new(
             ebpf,
             types.as_ref(),
             &offsets,
             plan::switchable_fields(wanted),
             options,
+            pairs,
         );
         let maps = prepare(&mut turn.ebpf)?;
         let mut attached = Vec::new();
@@ -235,13 +249,40 @@ pub fn load<M>(
             let loaded = Loaded {
                 ebpf: turn.ebpf,
                 diagnostics,
-                returns: turn.returns,
+                probes: turn.probes,
+                trampolines: turn.trampolines,
+                held: options.held,
+                leaving: Vec::new(),
                 attached,
                 signals,
                 took: started.elapsed(),
             };
             return Ok((loaded, maps));
         }
+    }
+}
+
+/// The programs for trampolines of an object's module, and the module; `None`:
+/// there are none.
+fn trampolines(
+    object: &ObjectFile,
+    wanted: &[&'static Signal],
+    btf: &Result<Btf, BtfError>,
+    options: &Options,
+) -> Option<Result<(Vec<Pair>, &'static str), String>> {
+    let module = object.module?;
+    // Both programs of a function or none.
+    let mut avoided = options.avoid.iter();
+    if avoided.any(|kind| ["fentry", "fexit"].contains(kind)) {
+        return Some(Err(AVOIDED.to_owned()));
+    }
+    let pairs = match btf {
+        Ok(btf) => Pair::all(&plan::hooks(wanted), btf).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match pairs {
+        Ok(pairs) if pairs.is_empty() => None,
+        pairs => Some(pairs.map(|pairs| (pairs, module))),
     }
 }
 
@@ -298,7 +339,7 @@ fn load_object(
     cast: Option<Cast>,
     types: Option<&aya::Btf>,
     options: &Options,
-) -> anyhow::Result<Ebpf> {
+) -> anyhow::Result<(Ebpf, Vec<u8>)> {
     let switches = enabled.iter().filter_map(|signal| signal.switch);
     let mut globals: Vec<Global> = offsets
         .globals()
@@ -340,7 +381,8 @@ fn load_object(
         None => Cow::Borrowed(object.elf),
     };
     let elf = constants::put_into(&elf, &globals)?;
-    loader.load(&elf).map_err(explain_load)
+    let ebpf = loader.load(&elf).map_err(explain_load)?;
+    Ok((ebpf, elf))
 }
 
 /// The level of the probes' diagnostics, as aya-log counts: warnings.

@@ -1,7 +1,7 @@
 //! The probes of a kernel module, which come and go with it; and those of
 //! planes, which come and go with policies.
 
-use std::{cell::LazyCell, sync::Arc};
+use std::{cell::LazyCell, os::fd::BorrowedFd, sync::Arc};
 
 use aya::maps::{MapData, RingBuf};
 use kldtrace_exporters::model::{Event, Family};
@@ -42,6 +42,19 @@ pub trait Module: Send {
 
     /// Reads the probes for the last time and lets them go.
     fn detach(&mut self);
+
+    /// Fits what is attached to what has changed since.
+    ///
+    /// # Errors
+    /// When that cannot be; then it is attached anew.
+    fn tend(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// A file that tells by `POLLPRI` when there may be something to tend.
+    fn changes(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// What is loaded; `None`: nothing is attached.
     fn loaded(&self) -> Option<&Loaded>;
@@ -109,6 +122,9 @@ impl Slot {
     ) -> Self {
         let object = module.object();
         let wanted = wanted.iter().copied();
+        if let Some(changes) = module.changes() {
+            rings.add_changes(changes);
+        }
         let mut slot = Self {
             wanted: wanted
                 .filter(|signal| std::ptr::eq(signal.subject.object(), object))
@@ -130,7 +146,11 @@ impl Slot {
     /// Attaches to a module that has come, and lets go of one that has left.
     pub(super) fn follow(&mut self) {
         let now = self.module.loading();
-        if now == self.loading || self.wanted.is_empty() {
+        if self.wanted.is_empty() {
+            return;
+        }
+        if now == self.loading {
+            self.tend();
             return;
         }
         if self.loading.is_some() {
@@ -158,6 +178,15 @@ impl Slot {
                 tracing::warn!(module = self.name(), %error, "module there, no probes");
                 self.failure = Some(error);
             }
+        }
+    }
+
+    fn tend(&mut self) {
+        if let Err(error) = self.module.tend() {
+            let error = format!("{error:#}");
+            tracing::warn!(module = self.name(), %error, "probes are attached anew");
+            self.module.detach();
+            self.loading = None;
         }
     }
 

@@ -26,6 +26,14 @@ impl Rings {
         }
     }
 
+    /// Wakes at changes of a file that tells of them by `POLLPRI`, too.
+    pub(super) fn add_changes(&self, file: impl AsFd) {
+        let event = EpollEvent::new(EpollFlags::EPOLLPRI, 0);
+        if let Err(error) = self.0.add(file, event) {
+            tracing::warn!(%error, "changes will be seen late");
+        }
+    }
+
     /// A descriptor that is readable when there are events.
     pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.0.0.try_clone()
@@ -39,6 +47,7 @@ mod tests {
     use nix::sys::epoll::EpollTimeout;
 
     use super::*;
+    use crate::collect::zfs::mounted::tests::Tmpfs;
 
     /// Waits for the rings as the daemon's event loop does: for changes only.
     struct Waiter {
@@ -90,6 +99,21 @@ mod tests {
             take(&mut first);
             assert!(!waiter.woken());
         }
+    }
+
+    #[test]
+    fn a_change_of_mounts_wakes_and_nothing_else_of_them() {
+        let rings = Rings::new().unwrap();
+        let mounts = std::fs::File::open("/proc/self/mountinfo").unwrap();
+        rings.add_changes(&mounts);
+        let waiter = Waiter::of(&rings);
+        // Mounts are always readable, which is no change.
+        assert!(!waiter.woken());
+        let Some(tmpfs) = Tmpfs::mount() else { return };
+        assert!(waiter.woken());
+        drop(tmpfs);
+        assert!(waiter.woken());
+        assert!(!waiter.woken());
     }
 
     #[test]

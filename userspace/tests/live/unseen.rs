@@ -66,8 +66,8 @@ impl Switches {
         };
         let loaded = probes.0.loaded();
         let told = || {
-            let info = loaded.iter().find_map(|one| one.program_info(PROGRAM));
-            info.expect("a program that counts switches").run_count()
+            let account = loaded.iter().find_map(|one| one.account(PROGRAM));
+            account.expect("a program that counts switches").runs
         };
         let _counting =
             aya::sys::enable_stats(aya::sys::Stats::RunTime).map_err(io::Error::other)?;

@@ -132,7 +132,7 @@ fn all_mounts() -> HashMap<u32, Name> {
 
 /// The ZFS mounts of a mountinfo text, by the kernel's `dev_t`
 /// (include/linux/kdev_t.h: 20 bits for the minor number).
-fn mounts(text: &str) -> impl Iterator<Item = (u32, Name)> {
+pub(super) fn mounts(text: &str) -> impl Iterator<Item = (u32, Name)> {
     text.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');

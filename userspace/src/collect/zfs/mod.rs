@@ -3,6 +3,7 @@
 
 pub mod datasets;
 pub mod kstat;
+pub mod mounted;
 pub mod objsets;
 pub mod txgs;
 pub mod zvols;

@@ -65,11 +65,11 @@ impl Reader {
         let mut states = Vec::new();
         for loaded in self.loaded() {
             states.extend(loaded.programs().into_iter().filter_map(|name| {
-                let info = loaded.program_info(name)?;
+                let account = loaded.account(name)?;
                 Some(ProgramState {
                     name,
-                    run_time: info.run_time(),
-                    runs: info.run_count(),
+                    run_time: account.run_time,
+                    runs: account.runs,
                     misses: loaded.program_misses(name, &profile)?,
                 })
             }));

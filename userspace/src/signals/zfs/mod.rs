@@ -13,6 +13,7 @@ mod zvols;
 
 use std::{
     collections::HashMap,
+    os::fd::BorrowedFd,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -58,6 +59,7 @@ use crate::{
     collect::zfs::{
         KSTAT, State, Zfs,
         datasets::{Datasets, Name},
+        mounted::Mounted,
         objsets::Objsets,
         txgs,
     },
@@ -122,6 +124,7 @@ pub(super) struct Collector {
     syncs: Part<u64, Histogram, Arc<str>>,
     taskqs: Taskqs,
     datasets: Datasets,
+    mounted: Mounted,
     objsets: Objsets,
     vdev_names: VdevNames,
     read: ZfsRead,
@@ -152,6 +155,7 @@ impl Collector {
             taskqs: taskqs::new(series),
             syncs: Part::new("zfs_syncs", series, OTHER_LABEL.into()),
             datasets: Datasets::default(),
+            mounted: Mounted::default(),
             objsets: Objsets::default(),
             vdev_names: VdevNames::default(),
             read: ZfsRead {
@@ -281,7 +285,11 @@ impl Module for Collector {
     }
 
     fn attach(&mut self, wanted: &[&'static Signal], options: &Options) -> anyhow::Result<()> {
-        let (mut loaded, maps) = loader::load(&ZFS, wanted, options, |ebpf| {
+        let options = Options {
+            held: self.mounted.any(),
+            ..options.clone()
+        };
+        let (mut loaded, maps) = loader::load(&ZFS, wanted, &options, |ebpf| {
             Ok((
                 SlotAccounts::take(ebpf, "ZFS_OPS", Some(OpKey::NOBODY), no_ops(0))?,
                 AccountMap::take(ebpf, "ZFS_STAGES", StageKey::OTHER)?,
@@ -336,6 +344,18 @@ impl Module for Collector {
         self.reports.detach();
         self.syncs.detach();
         self.taskqs.detach();
+    }
+
+    fn tend(&mut self) -> anyhow::Result<()> {
+        let held = self.mounted.any();
+        match &mut self.probes {
+            Some(probes) => probes.loaded.hold(held, Mounted::gone),
+            None => Ok(()),
+        }
+    }
+
+    fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.mounted.descriptor()
     }
 
     fn loaded(&self) -> Option<&Loaded> {

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    process::Command,
 };
 
 use kldtrace::kernel::loader::{Availability, Options};
@@ -127,7 +128,15 @@ fn zfs_unloaded_and_loaded_again_goes_on_counting() {
     let before = probes.snapshot();
     write(pool.file("a"), 5);
     drop(pool);
-    sh("modprobe -r zfs");
+    // The trampolines of reads keep the module until the mount is seen to be gone.
+    wait_for("the module to go", || {
+        probes.snapshot();
+        Command::new("modprobe")
+            .args(["-r", "zfs"])
+            .status()
+            .unwrap()
+            .success()
+    });
     let gone = probes.snapshot();
     let writes = |snapshot| gained(&before, snapshot, LATENCY, &[("op", "write")]).count();
     assert!(!probes.0.has("zfs.op_latency"));

@@ -10,6 +10,7 @@ mod stages;
 mod state;
 mod taskq;
 mod together;
+mod trampolines;
 mod trouble;
 mod vdev;
 mod zvol;
