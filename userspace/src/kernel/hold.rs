@@ -54,12 +54,20 @@ impl Loaded {
             self.take_trampolines();
             return Ok(());
         }
+        if !self.attached.iter().any(|one| self.by_trampoline(one)) {
+            return Ok(());
+        }
         if idle() {
             self.release();
         }
         self.take_probes()?;
         self.release();
         Ok(())
+    }
+
+    /// Not so of the kernel's own functions, whose programs keep no module.
+    fn by_trampoline(&self, attached: &Attached) -> bool {
+        self.trampolines.is_some() && is_trampoline(&attached.hook)
     }
 
     fn let_returns_go(&mut self) -> anyhow::Result<()> {
@@ -109,10 +117,11 @@ impl Loaded {
     fn take_probes(&mut self) -> anyhow::Result<()> {
         let hooks = plan::hooks(self.signals.iter().map(|(signal, _)| signal));
         // Returns first: no entry is without its return.
-        for attached in self.attached.iter_mut().rev() {
-            if !is_trampoline(&attached.hook) || self.trampolines.is_none() {
+        for at in (0..self.attached.len()).rev() {
+            if !self.by_trampoline(&self.attached[at]) {
                 continue;
             }
+            let attached = &mut self.attached[at];
             let trampoline = attached.hook;
             let candidates = hooks.iter().find(|hooks| hooks.contains(&trampoline));
             let probes = candidates.into_iter().copied().flatten();
