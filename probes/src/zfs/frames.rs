@@ -24,7 +24,7 @@ use aya_ebpf::{
 };
 use kldtrace_abi::{
     loss::Loss,
-    zfs::{DEPTH, Frame, HOOKED, STAGE_KIND, Stage, Thread},
+    zfs::{DEPTH, Frame, HOOKED, Op, STAGE_KIND, Stage, Thread},
 };
 
 use crate::{
@@ -194,8 +194,9 @@ unsafe fn around(thread: *mut Thread, kind: u32, sp: u64) -> u64 {
             lose(Loss::ZfsReturn);
             depth -= 1;
         }
-        // The trampoline's own frame takes the place of the probe's.
-        if depth != 0 {
+        // The trampoline's own frame takes the place of the probe's: reads alone
+        // have both.
+        if depth != 0 && kind == Op::Read as u32 {
             let last = frame(thread, depth - 1);
             if (*last).kind == kind && (*last).sp < sp + SAME_CALL {
                 if now().wrapping_sub((*last).start) > LONG_AGO {
