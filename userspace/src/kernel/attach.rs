@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
+    io,
     os::fd::AsFd as _,
 };
 
@@ -218,12 +219,27 @@ fn load_once(program: &mut KProbe) -> Result<(), ProgramError> {
 /// What most often goes wrong with a kprobe, in plain words.
 fn no_function(error: ProgramError, name: &str) -> anyhow::Error {
     let absent = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
-        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .filter_map(|e| e.downcast_ref::<io::Error>())
         .any(|e| e.raw_os_error() == Some(libc::ENOENT));
     if absent && std::path::Path::new(KPROBE_SOURCE).exists() {
         return anyhow::anyhow!("no function {name} in this kernel");
     }
     error.into()
+}
+
+/// Why the verifier refused a program, in one line.
+pub(super) fn refused(error: &io::Error, log: &str) -> String {
+    tracing::debug!(%log, "the verifier refused a program");
+    let last = log.lines().rev().find(|line| {
+        !["processed ", "verification time", "stack depth"]
+            .iter()
+            .any(|statistics| line.starts_with(statistics))
+            && !line.is_empty()
+    });
+    match last {
+        Some(line) => format!("load: {error}: {line}"),
+        None => format!("load: {error}"),
+    }
 }
 
 /// The reason in one line: the verifier's log, pages of it, goes to the log.
@@ -233,18 +249,7 @@ pub(super) fn brief(error: &anyhow::Error) -> String {
         verifier_log,
     }) = error.downcast_ref()
     {
-        let log = verifier_log.to_string();
-        tracing::debug!(%log, "the verifier refused a program");
-        let last = log.lines().rev().find(|line| {
-            !["processed ", "verification time", "stack depth"]
-                .iter()
-                .any(|statistics| line.starts_with(statistics))
-                && !line.is_empty()
-        });
-        return match last {
-            Some(line) => format!("load: {io_error}: {line}"),
-            None => format!("load: {io_error}"),
-        };
+        return refused(io_error, &verifier_log.to_string());
     }
     format!("{error:#}")
 }

@@ -21,6 +21,7 @@ use aya_obj::{
 };
 
 use super::{
+    attach::refused,
     btf::{Btf, BtfError},
     cost,
     sys::{self, bpf, owned, raw, zeroed},
@@ -124,8 +125,7 @@ impl Trampolines {
         Ok(())
     }
 
-    /// Detaches all programs. At the same time takes twice as long as one after
-    /// the other: they wait for each other as well.
+    /// Detaches all programs, one after the other: at the same time takes no less.
     pub(super) fn detach(&mut self) {
         self.attached.clear();
     }
@@ -218,7 +218,6 @@ impl Code {
 
     fn load(&self, name: &str, number: u32, kind: bpf_attach_type) -> anyhow::Result<OwnedFd> {
         let code = self.functions.get(name).context("no such program")?;
-        let mut log = vec![0_u8; LOG];
         let lines = code.line_info.line_info_bytes();
         let functions = code.func_info.func_info_bytes();
         let load = |log: Option<&mut [u8]>| {
@@ -255,15 +254,10 @@ impl Code {
         };
         // The log makes loading slower: it is asked for when something is wrong.
         load(None).or_else(|_| {
+            let mut log = vec![0_u8; LOG];
             load(Some(&mut log)).map_err(|error| {
                 let log = String::from_utf8_lossy(&log);
-                let log = log.trim_end_matches('\0');
-                tracing::debug!(%log, "the verifier refused a program");
-                let last = log
-                    .lines()
-                    .rev()
-                    .find(|line| !line.starts_with("processed "));
-                anyhow!("load: {error}: {}", last.unwrap_or_default())
+                anyhow!(refused(&error, log.trim_end_matches('\0')))
             })
         })
     }
