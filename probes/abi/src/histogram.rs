@@ -38,63 +38,80 @@ const MANTISSA: [u64; 8] = [
     0xee6b_2800_0000_0000,
 ];
 
-/// Number of the highest bit that is set in a duration below 2 to the power of the
-/// sum of these halves, or the return of the slot of 0.
+/// Boundaries by the uppermost byte of a number that [`slot_of`] has brought to the top.
 ///
-/// A tree of compares, each way through which does nothing else. Steps that shift
-/// the number where need be are compiled into shifts that are always done and moves
-/// of what is wanted of them, at more than twice the instructions.
-macro_rules! highest_bit {
-    ($number:ident from 0, by) => {{
-        // Only here, where few come by.
-        if $number == 0 {
-            return 0;
-        }
-        0
-    }};
-    ($number:ident from $low:tt, by) => { $low };
-    ($number:ident from $low:tt, by $half:literal $($halves:literal)*) => {
-        if $number >> ($low + $half) == 0 {
-            highest_bit!($number from $low, by $($halves)*)
+/// Such a byte has at least four bits behind its leading one, and among numbers that
+/// begin with the same five bits is one boundary at most: it is in the upper 40 bits
+/// here; where there is none, the last one below. In the lowest six is how many
+/// buckets lie below it, from the bucket of 1 in the lowest place of the byte. The
+/// bits between decide nothing: what has a bucket has 40 bits.
+///
+/// Bytes below 16 are there for durations of as many nanoseconds, and for no others.
+static BOUNDARIES: [u64; 256] = boundaries();
+
+const fn boundaries() -> [u64; 256] {
+    let mut boundaries = [0; 256];
+    let mut byte = 1;
+    while byte < boundaries.len() {
+        let octave = byte.ilog2();
+        // Of whole nanoseconds, the byte and nothing behind it; else all that follows.
+        let last = if byte < 16 {
+            (byte as u64) << 56
         } else {
-            highest_bit!($number from ($low + $half), by $($halves)*)
+            ((byte as u64) << 56) + ((1 << 56) - 1)
+        };
+        let mut boundary = last;
+        let mut below = 0;
+        while below < MANTISSA.len() && MANTISSA[below] >> (7 - octave) < last {
+            boundary = MANTISSA[below] >> (7 - octave);
+            below += 1;
         }
-    };
+        if byte < 16 || below == 0 {
+            boundary = last;
+        } else {
+            below -= 1;
+        }
+        boundaries[byte] = boundary & !0xff_ffff | (octave as u64 * 8 + below as u64);
+        byte += 1;
+    }
+    boundaries
 }
 
 /// Slot for a duration in nanoseconds; exact for every `u64`.
-///
-/// BPF has no instruction that counts leading zeros, so the octave is found by
-/// bisection: six compares, well predicted because durations at one hook
-/// cluster. Three or four more find the eighth.
 #[inline(always)]
 pub const fn slot_of(nanoseconds: u64) -> usize {
-    // 2^10 s is the last boundary; it also keeps the bisection at 40 bits.
-    if nanoseconds > 1_024_000_000_000 {
-        return OVERFLOW_SLOT;
-    }
-    let octave: usize = highest_bit!(nanoseconds from 0, by 32 16 8 4 2 1);
-    let mantissa = nanoseconds << (63 - octave);
-    // Written out: an indexed look-up would be a load from a map.
-    let eighth = if mantissa <= MANTISSA[3] {
-        if mantissa <= MANTISSA[1] {
-            if mantissa <= MANTISSA[0] { 0 } else { 1 }
-        } else if mantissa <= MANTISSA[2] {
-            2
+    // By how many bits it lies above a byte with at least four bits behind its leading
+    // one. Compares, well predicted because durations at one hook cluster: BPF has no
+    // instruction that counts leading zeros.
+    let shift = if nanoseconds < 1 << 16 {
+        if nanoseconds >= 1 << 12 {
+            8
+        } else if nanoseconds >= 1 << 8 {
+            4
         } else {
-            3
+            // Only here, where few come by.
+            if nanoseconds == 0 {
+                return 0;
+            }
+            0
         }
-    } else if mantissa <= MANTISSA[5] {
-        if mantissa <= MANTISSA[4] { 4 } else { 5 }
-    } else if mantissa <= MANTISSA[6] {
-        6
-    } else if mantissa <= MANTISSA[7] {
-        7
+    } else if nanoseconds < 1 << 24 {
+        if nanoseconds < 1 << 20 { 12 } else { 16 }
+    } else if nanoseconds < 1 << 32 {
+        if nanoseconds < 1 << 28 { 20 } else { 24 }
+    } else if nanoseconds < 1 << 36 {
+        28
+    } else if nanoseconds <= 1_024_000_000_000 {
+        32
     } else {
-        8
+        // 2^10 s is the last boundary, below 2^40 ns.
+        return OVERFLOW_SLOT;
     };
+    let number = nanoseconds << (56 - shift);
+    let boundary = BOUNDARIES[(number >> 56) as usize];
+    let above = boundary.wrapping_sub(number) >> 63;
     // Octave 0 (1 ns) begins in bucket -239, which is slot 1.
-    octave * 8 + eighth + 1
+    shift * 8 + ((boundary & 63) + above) as usize + 1
 }
 
 /// Index `k` of a slot's bucket: its upper bound is 2^(k/8) s.
@@ -135,8 +152,8 @@ impl Histogram {
     /// `this` points to a histogram that nobody else writes meanwhile.
     #[inline(always)]
     pub unsafe fn record(this: *mut Self, nanoseconds: u64) {
-        // In bounds, which the verifier sees: on each way through the tree of
-        // compares it is one number.
+        // In bounds, which the verifier sees: each way through `slot_of` leaves it one
+        // of 65 slots.
         let slot = slot_of(nanoseconds);
         // SAFETY: in bounds; exclusive by contract.
         unsafe {
