@@ -11,6 +11,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aya_obj::generated::bpf_func_id::{
+    BPF_FUNC_get_current_cgroup_id, BPF_FUNC_get_current_pid_tgid, BPF_FUNC_get_current_task_btf,
+    BPF_FUNC_get_smp_processor_id, BPF_FUNC_ktime_get_ns,
+};
+
 /// An instruction (include/uapi/linux/bpf.h: `struct bpf_insn`).
 pub(super) type Instruction = [u8; 8];
 
@@ -248,14 +253,16 @@ fn read(one: Instruction) -> u16 {
     let copies = one[0] & 0xf0 == MOVE & 0xf0;
     match (one[0], one[0] & 7) {
         (WIDE | SECOND | JUMP | FAR, _) => 0,
+        (CALL, _) if asks_nothing(one) => 0,
         (CALL, _) => ARGUMENTS,
         (EXIT, _) => 1,
         // BPF_LDX
         (_, 1) => from,
         // BPF_ST
         (_, 2) => to,
-        // BPF_STX: some compare with the first register.
-        (_, 3) => 1 | to | from,
+        // BPF_STX: an atomic one may compare with the first register.
+        (_, 3) if is_atomic(one) => 1 | to | from,
+        (_, 3) => to | from,
         // BPF_ALU and BPF_ALU64
         (_, 4 | 7) if copies => from_if_register,
         // And jumps.
@@ -274,13 +281,33 @@ fn written(one: Instruction) -> u16 {
         (CALL, _) => 1 | ARGUMENTS,
         // BPF_LDX, BPF_ALU and BPF_ALU64
         (WIDE, _) | (_, 1 | 4 | 7) => 1 << to,
-        // BPF_STX: some give what was there.
-        (_, 3) => 1 | 1 << from,
+        // BPF_STX: an atomic one may give what was there.
+        (_, 3) if is_atomic(one) => 1 | 1 << from,
         // BPF_LD: packets' bytes.
         (_, 0) => 1 | ARGUMENTS,
-        // BPF_ST and jumps
+        // BPF_ST, others of BPF_STX, and jumps
         _ => 0,
     }
+}
+
+/// `BPF_STX | BPF_ATOMIC`.
+fn is_atomic(one: Instruction) -> bool {
+    one[0] & 0xe0 == 0xc0
+}
+
+/// Whether a call is one of a helper without arguments: those that are used here.
+fn asks_nothing(one: Instruction) -> bool {
+    // Else it is a function of the program, or of the kernel.
+    let helper = registers(one).1 == 0;
+    let without = [
+        BPF_FUNC_ktime_get_ns,
+        BPF_FUNC_get_smp_processor_id,
+        BPF_FUNC_get_current_pid_tgid,
+        BPF_FUNC_get_current_cgroup_id,
+        BPF_FUNC_get_current_task_btf,
+    ];
+    let number = number(one).cast_unsigned();
+    helper && without.iter().any(|&one| one as u32 == number)
 }
 
 /// Registers 1 to 5, which a call takes and leaves as it likes.

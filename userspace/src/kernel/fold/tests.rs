@@ -8,6 +8,9 @@ use super::*;
 const NUMBERS_AT: u64 = 0x1_0000_0000;
 const NUMBERS: [u64; 6] = [0, 1, 96, 1264, 40_000, 0xee_6b28_0000];
 
+/// A helper without arguments.
+const CLOCK: i32 = BPF_FUNC_ktime_get_ns as i32;
+
 fn numbers() -> Vec<u8> {
     NUMBERS.iter().flat_map(|one| one.to_le_bytes()).collect()
 }
@@ -72,10 +75,17 @@ fn run(code: &[Instruction], arguments: u64) -> Done {
             // if to != number
             0x55 if registers[to] == i64::from(number(one)).cast_unsigned() => {}
             0x55 | JUMP => at = at.checked_add_signed(offset(one).into()).unwrap(),
-            // A helper's result is of what it is given.
+            // if *(to + offset) == r0 { *(to + offset) = from }; r0 = what was there
+            0xdb => {
+                let address = registers[to].wrapping_add_signed(offset(one).into());
+                done.stores.push((address, registers[from] ^ registers[0]));
+                registers[0] = memory(address);
+            }
+            // A helper's result is of what it is given, but for the clock's.
             CALL => {
+                let given = if number(one) == CLOCK { 1..1 } else { 1..6 };
                 let mut hasher = DefaultHasher::new();
-                registers[1..6].hash(&mut hasher);
+                registers[given].hash(&mut hasher);
                 let result = hasher.finish();
                 registers[0] = result;
                 registers[1..6].fill(!result);
@@ -116,7 +126,7 @@ fn random(rng: &mut Rng) -> (Vec<Instruction>, Vec<(usize, usize)>) {
     let load = |rng: &mut Rng| *rng.choice(&[0x61, 0x69, 0x71, 0x79]).unwrap();
     for _ in 0..rng.usize(1..40) {
         let (to, from) = (register(rng), register(rng));
-        match rng.u8(0..12) {
+        match rng.u8(0..13) {
             // As a program reads a number.
             0..4 => {
                 let number = rng.usize(..NUMBERS.len());
@@ -138,7 +148,11 @@ fn random(rng: &mut Rng) -> (Vec<Instruction>, Vec<(usize, usize)>) {
             7 => code.push(two(ADD_REGISTER, to, from, 0)),
             8 => code.push(two(COPY, to, from, 0)),
             9 => code.push(two(0x7b, to, from, rng.i16(-8..9))),
-            10 => code.push(immediate(CALL, 0, 5)),
+            10 => code.push(two(0xdb, to, from, rng.i16(-8..9))),
+            11 => {
+                let helper = if rng.bool() { CLOCK } else { 1 };
+                code.push(immediate(CALL, 0, helper.cast_unsigned()));
+            }
             _ => {
                 jumps.push(code.len());
                 let jump = *rng.choice(&[0x55, JUMP]).unwrap();
@@ -195,6 +209,29 @@ fn a_field_is_one_load() {
         .collect();
     let load = two(0x61, 2, 7, 1264);
     assert_eq!(after, [load, code[6], code[7]]);
+}
+
+/// Before a call that takes nothing, and a store, nobody needs what they could read.
+#[test]
+fn a_field_is_one_load_before_a_call_and_a_store() {
+    let [address, second] = wide(2, NUMBERS_AT);
+    let code = [
+        address,
+        second,
+        two(0x79, 2, 2, 0),
+        two(COPY, 3, 7, 0),
+        two(ADD_REGISTER, 3, 2, 0),
+        two(0x79, 0, 3, 0),
+        two(0x7b, 10, 0, -8),
+        immediate(CALL, 0, CLOCK.cast_unsigned()),
+        immediate(EXIT, 0, 0),
+    ];
+    let after: Vec<_> = folded(&code, &[(0, 3)])
+        .into_iter()
+        .filter(|one| *one != NOTHING)
+        .collect();
+    let load = two(0x79, 0, 7, 1264);
+    assert_eq!(after, [load, code[6], code[7], code[8]]);
 }
 
 #[test]
