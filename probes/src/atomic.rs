@@ -35,9 +35,15 @@ pub unsafe fn take(number: *mut u64, mark: u64) -> bool {
     // SAFETY: by contract; it is aligned.
     #[cfg(target_arch = "bpf")]
     unsafe {
-        use core::intrinsics::{AtomicOrdering, atomic_cxchg};
-        const ORDERED: AtomicOrdering = AtomicOrdering::SeqCst;
-        atomic_cxchg::<u64, ORDERED, ORDERED>(number, 0, mark).1
+        // Of the intrinsic's answer the compiler makes a number, and compares that.
+        let before: u64;
+        core::arch::asm!(
+            "r0 = cmpxchg_64({number} + 0, r0, {mark})",
+            number = in(reg) number,
+            mark = in(reg) mark,
+            inout("r0") 0_u64 => before,
+        );
+        before == 0
     }
     #[cfg(not(target_arch = "bpf"))]
     // SAFETY: as above.

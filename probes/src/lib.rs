@@ -2,7 +2,7 @@
 //! it watches comes and goes: `node` (the kernel proper), and one for each
 //! module.
 #![no_std]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
     allow(internal_features, reason = "see atomic.rs")

@@ -93,11 +93,18 @@ pub use accounts_at_slots;
 /// This CPU's account for a key, made if it is new.
 #[inline(always)]
 pub fn account<S: Slots>(key: &S::Key) -> Option<*mut S::Account> {
-    S::accounts().get_ptr_mut(slot::<S>(key))
+    account_at::<S>(slot::<S>(key))
 }
 
+/// This CPU's account at a slot.
 #[inline(always)]
-fn slot<S: Slots>(key: &S::Key) -> u32 {
+pub fn account_at<S: Slots>(slot: u32) -> Option<*mut S::Account> {
+    S::accounts().get_ptr_mut(slot)
+}
+
+/// The slot of a key; 0: there is none.
+#[inline(always)]
+pub fn slot<S: Slots>(key: &S::Key) -> u32 {
     let slot = match S::hints().get_ptr(0) {
         // SAFETY: this CPU's own hint; the index is in bounds.
         Some(hints) => unsafe { *hints.cast::<u32>().add(hint(key)) },
@@ -108,29 +115,6 @@ fn slot<S: Slots>(key: &S::Key) -> u32 {
     } else {
         find::<S>(key)
     }
-}
-
-/// The same where who counts keeps what was found last, which is nearer than this
-/// CPU's hints.
-///
-/// # Safety
-/// `last` is valid to read and write.
-#[inline(always)]
-pub unsafe fn account_again<S: Slots>(key: &S::Key, last: *mut u32) -> Option<*mut S::Account> {
-    // SAFETY: by contract.
-    let mut slot = unsafe { *last };
-    if !owns::<S>(slot, key) {
-        slot = look::<S>(key);
-        // SAFETY: by contract.
-        unsafe { *last = slot };
-    }
-    S::accounts().get_ptr_mut(slot)
-}
-
-/// Out of line: it runs where another key was asked for last.
-#[inline(never)]
-fn look<S: Slots>(key: &S::Key) -> u32 {
-    slot::<S>(key)
 }
 
 /// The words of a key.

@@ -107,8 +107,10 @@ pub struct Frame {
     pub sp: u64,
     /// When it was entered, by `CLOCK_MONOTONIC`.
     pub start: u64,
-    /// The thread's time off the CPU until then; see probes/src/zfs/frames.rs.
-    pub away: u64,
+    /// When the thread had come to its CPU; see probes/src/zfs/frames.rs.
+    pub arrival: u64,
+    /// Its time on CPUs until then.
+    pub ran: u64,
     /// Its time on run queues until then.
     pub queued: u64,
     /// Of a stage: blocked time of the stages inside it that have ended.
@@ -134,12 +136,28 @@ pub const DEPTH: usize = 4;
 pub struct Thread {
     /// Frames in use.
     pub depth: u64,
-    /// The slot of the account of its last operation of each [`Op`]. There may be
-    /// room for more of these numbers than there are operations.
-    pub slots: [u32; 8],
+    /// The account of its last operation of each [`Op`]. There may be room for more
+    /// than there are operations.
+    pub last: [Found; 8],
     /// The frames.
     pub frames: [Frame; DEPTH],
 }
+
+/// An account that was found.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Found {
+    /// Its key.
+    pub key: OpKey,
+    /// Its slot.
+    pub slot: u32,
+    /// The accounts' generation ([`FIRST_GENERATION`]) at that time.
+    pub generation: u32,
+}
+
+/// A number that user space raises whenever slots of operations' accounts change their
+/// owners: what was found before is to be looked for again. 0 is before all.
+pub const FIRST_GENERATION: u32 = 1;
 
 /// Key of an [`Operations`] account, in one word: programs make and compare it
 /// in a register.

@@ -1,46 +1,39 @@
 //! What a thread is in: operations of ZFS and, inside them, what they wait
 //! for.
 //!
-//! Each thread has a small stack of its own, so that calls inside calls are
-//! told apart and nothing is left behind when a thread ends. A frame keeps the
-//! stack pointer of its function's entry. Stacks grow down: at a later entry
-//! or return, a frame whose stack pointer lies below cannot be alive. So a
-//! return that the kernel missed costs its own measurement and no other, and
-//! is counted.
+//! Each thread has a small stack of its own ([`super::threads`]), so that calls
+//! inside calls are told apart. A frame keeps the stack pointer of its function's
+//! entry. Stacks grow down: at a later entry or return, a frame whose stack pointer
+//! lies below cannot be alive. So a return that the kernel missed costs its own
+//! measurement and no other, and is counted.
 //!
 //! A frame also keeps two accounts that the kernel has of the thread anyway
 //! (kernel/sched/stats.h: `sched_info_arrive`, kernel/sched/fair.c:
 //! `set_next_entity`). `sched_info.run_delay` grows by the waits on run
-//! queues. `sched_info.last_arrival` minus `se.prev_sum_exec_runtime` stays
-//! what it is while the thread runs, and grows by the time off the CPU when it
-//! comes back: the time of its arrival grows by all the time since the last,
-//! its sum by that on the CPU. With CONFIG_IRQ_TIME_ACCOUNTING the sum leaves
-//! out interrupts, which then count as time away.
+//! queues. `sched_info.last_arrival` and `se.prev_sum_exec_runtime` stay what they
+//! are while the thread runs. When it comes back, the time of its arrival has grown by
+//! all the time since the last, and its sum by that on the CPU. With
+//! CONFIG_IRQ_TIME_ACCOUNTING the sum leaves out interrupts, which then count as time
+//! away.
 
-use aya_ebpf::{
-    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, pt_regs},
-    helpers::bpf_get_current_task_btf,
-    macros::btf_map,
-};
+use aya_ebpf::{bindings::pt_regs, helpers::bpf_get_current_task_btf};
 use kldtrace_abi::{
     loss::Loss,
-    zfs::{DEPTH, Frame, HOOKED, Op, STAGE_KIND, Stage, Thread},
+    zfs::{DEPTH, Frame, HOOKED, Op, OpKey, STAGE_KIND, Stage, Thread},
 };
 
+use super::threads::{Seat, seat};
 use crate::{
     accounts::lose,
     kernel::{Object, Typed, now, offsets},
-    storage::TaskStorage,
 };
 
 offsets! {
     OFFSET___task_struct___se___prev_sum_exec_runtime
     OFFSET___task_struct___sched_info___last_arrival
     OFFSET___task_struct___sched_info___run_delay
+    OFFSET___task_struct___start_time
 }
-
-#[btf_map]
-static THREADS: TaskStorage<Thread> = TaskStorage::new();
 
 /// What the stack pointer has grown by when a function has returned: x86 has
 /// taken the address off the stack.
@@ -84,11 +77,16 @@ fn current() -> Typed {
     Object(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
 }
 
-/// Time off the CPU; only differences mean something.
+/// When the task came to this CPU.
 #[inline(always)]
-fn away(task: Typed) -> u64 {
-    let arrival: u64 = task.get(&OFFSET___task_struct___sched_info___last_arrival);
-    arrival.wrapping_sub(task.get(&OFFSET___task_struct___se___prev_sum_exec_runtime))
+fn arrival(task: Typed) -> u64 {
+    task.get(&OFFSET___task_struct___sched_info___last_arrival)
+}
+
+/// Its time on CPUs until then.
+#[inline(always)]
+fn ran(task: Typed) -> u64 {
+    task.get(&OFFSET___task_struct___se___prev_sum_exec_runtime)
 }
 
 /// A thread's outermost frame: mostly its only one.
@@ -124,71 +122,134 @@ unsafe fn zero(number: *mut u64) {
     unsafe { core::ptr::write_volatile(number, 0) }
 }
 
-/// Enters a function; `fill` writes what the frame says of it. Stages count
-/// only inside operations: elsewhere, as in the threads of ZFS itself, a stage
-/// is left at once.
+/// Enters an operation. `offset` is where it is in the file, if that is to be noted.
 #[inline(always)]
-pub fn enter(kind: u32, sp: u64, fill: impl FnOnce(*mut Frame)) {
+pub fn enter(op: Op, sp: u64, key: OpKey, offset: Option<u64>) {
     let task = current();
-    let create = if kind < STAGE_KIND {
-        BPF_LOCAL_STORAGE_GET_F_CREATE
-    } else {
-        0
-    };
-    let Some(thread) = THREADS.get(task, create) else {
-        if kind < STAGE_KIND {
-            lose(Loss::ZfsThread);
+    if let Some(thread) = seat(task).take() {
+        // SAFETY: the memory belongs to the current thread, and no probe of ours
+        // interrupts another of the same thread (kernel/trace/bpf_trace.c:
+        // `trace_call_bpf` lets one run on a CPU).
+        unsafe {
+            (*thread).depth = 1;
+            begin(outermost(thread), task, op as u32, sp, key, offset);
         }
+    } else {
+        enter_further(op as u32, sp, key, offset.unwrap_or_default());
+    }
+}
+
+/// An operation inside another, or of a thread in task storage. Out of line: most are
+/// in no other.
+#[inline(never)]
+fn enter_further(op: u32, sp: u64, key: OpKey, offset: u64) {
+    let task = current();
+    let seat = seat(task);
+    let Ok(thread) = seat.further(task, true) else {
+        lose(Loss::ZfsThread);
         return;
     };
-    // SAFETY: the memory belongs to the current thread, and no probe of ours
-    // interrupts another of the same thread (kernel/trace/bpf_trace.c:
-    // `trace_call_bpf` lets one run on a CPU).
+    // SAFETY: as in `enter`.
     unsafe {
-        let mut depth = (*thread).depth;
-        let frame = if depth == 0 {
-            if kind >= STAGE_KIND {
-                return;
-            }
-            outermost(thread)
+        let before = (*thread).depth;
+        let depth = around(thread, op, sp, task);
+        if depth >= DEPTH as u64 {
+            lose(Loss::ZfsThread);
+            return;
+        }
+        if before == 0 {
+            seat.count(true);
+        }
+        (*thread).depth = depth + 1;
+        begin(frame(thread, depth), task, op, sp, key, Some(offset));
+    }
+}
+
+/// Enters a stage. Stages count only inside operations: elsewhere, as in the threads of
+/// ZFS itself, this is all.
+#[inline(always)]
+pub fn enter_stage(stage: Stage, sp: u64) {
+    let task = current();
+    let seat = seat(task);
+    let Ok(thread) = seat.further(task, false) else {
+        return;
+    };
+    let kind = STAGE_KIND + stage as u32;
+    // SAFETY: as in `enter`.
+    unsafe {
+        let before = (*thread).depth;
+        let depth = around(thread, kind, sp, task);
+        if depth == 0 {
+            left_all(seat, thread, before);
+        } else if depth >= DEPTH as u64 {
+            lose(Loss::ZfsThread);
         } else {
-            depth = around(thread, kind, sp);
-            if depth >= DEPTH as u64 {
-                lose(Loss::ZfsThread);
-                return;
-            }
-            if kind >= STAGE_KIND && depth == 0 {
-                return;
-            }
-            frame(thread, depth)
-        };
+            (*thread).depth = depth + 1;
+            let frame = frame(thread, depth);
+            (*frame).inner = 0;
+            begin(frame, task, kind, sp, OpKey::NOBODY, None);
+        }
+    }
+}
+
+/// # Safety
+/// The frame is the current thread's.
+#[inline(always)]
+unsafe fn begin(
+    frame: *mut Frame,
+    task: Typed,
+    kind: u32,
+    sp: u64,
+    key: OpKey,
+    offset: Option<u64>,
+) {
+    // SAFETY: by contract.
+    unsafe {
         (*frame).sp = sp;
         (*frame).kind = kind;
-        if kind < STAGE_KIND {
-            (*frame).waited = 0;
-        } else {
-            (*frame).inner = 0;
+        (*frame).waited = 0;
+        (*frame).key = key;
+        if let Some(offset) = offset {
+            (*frame).offset = offset;
         }
-        fill(frame);
-        (*frame).away = away(task);
+        (*frame).arrival = arrival(task);
+        (*frame).ran = ran(task);
         (*frame).queued = task.get(&OFFSET___task_struct___sched_info___run_delay);
-        (*thread).depth = depth + 1;
         (*frame).start = now();
     }
 }
 
+/// A thread that was in so many frames is in none any more.
+///
+/// # Safety
+/// `thread` is the current thread's memory, and `seat` is it.
+#[inline(always)]
+unsafe fn left_all(seat: Seat, thread: *mut Thread, before: u64) {
+    // SAFETY: by contract.
+    unsafe { (*thread).depth = 0 };
+    if before != 0 {
+        seat.count(false);
+    }
+    if seat.own().is_some() {
+        seat.leave();
+    }
+}
+
 /// How many frames of a thread are around an entry with this stack pointer;
-/// it is in no others any more. Out of line: most operations are in none.
+/// it is in no others any more.
 ///
 /// # Safety
 /// `thread` is the current thread's memory.
-#[inline(never)]
-unsafe fn around(thread: *mut Thread, kind: u32, sp: u64) -> u64 {
+#[inline(always)]
+unsafe fn around(thread: *mut Thread, kind: u32, sp: u64, task: Typed) -> u64 {
     // SAFETY: by contract.
     unsafe {
         let mut depth = (*thread).depth;
+        // What a thread that has ended has left to the next with its number.
+        let left =
+            depth != 0 && (*outermost(thread)).start < task.get(&OFFSET___task_struct___start_time);
         for _ in 0..DEPTH {
-            if depth == 0 || (*frame(thread, depth - 1)).sp > sp {
+            if depth == 0 || (!left && (*frame(thread, depth - 1)).sp > sp) {
                 break;
             }
             lose(Loss::ZfsReturn);
@@ -205,14 +266,13 @@ unsafe fn around(thread: *mut Thread, kind: u32, sp: u64) -> u64 {
                 depth -= 1;
             }
         }
-        (*thread).depth = depth;
         depth
     }
 }
 
 /// A frame that has ended.
 pub struct Ended {
-    /// The frame. It stays as it is until the thread enters another.
+    /// The frame. It stays as it is until [`Ended::done`].
     pub frame: *mut Frame,
     /// Nanoseconds in it.
     pub total: u64,
@@ -222,31 +282,69 @@ pub struct Ended {
     pub thread: *mut Thread,
     /// How many frames are around it.
     depth: u64,
+    /// Where the thread is.
+    seat: Seat,
 }
 
-/// Leaves a function that is of this kind; `None`: its entry was not seen.
+/// The only frame of a thread, of an operation that never left the CPU.
+pub struct Only {
+    /// The frame. It stays as it is until [`Only::done`].
+    pub frame: *mut Frame,
+    /// Nanoseconds in it.
+    pub total: u64,
+    /// Who was in it.
+    pub thread: *mut Thread,
+    seat: Seat,
+}
+
+impl Only {
+    /// Leaves it at some time; `None`: it is no such frame, and not left.
+    #[inline(always)]
+    pub fn leave(kind: u32, sp: u64, now: u64) -> Option<Self> {
+        let task = current();
+        let seat = seat(task);
+        let thread = seat.own()?;
+        // SAFETY: as in `enter`.
+        unsafe {
+            let frame = outermost(thread);
+            let is_only = (*thread).depth == 1
+                && is(frame, kind, sp)
+                && arrival(task) == (*frame).arrival
+                && now > (*frame).start;
+            is_only.then(|| Self {
+                frame,
+                total: now - (*frame).start,
+                thread,
+                seat,
+            })
+        }
+    }
+
+    /// Nothing is read of the frame any more.
+    #[inline(always)]
+    pub fn done(self) {
+        self.seat.leave();
+    }
+}
+
+/// Leaves a function that is of this kind at some time; `None`: its entry was not
+/// seen.
 #[inline(always)]
-pub fn leave(kind: u32, sp: u64) -> Option<Ended> {
-    let now = now();
+pub fn leave(kind: u32, sp: u64, now: u64) -> Option<Ended> {
     let task = current();
-    let thread = THREADS.get(task, 0)?;
+    let seat = seat(task);
+    let thread = find(seat, task, kind, sp)?;
     // SAFETY: as in `enter`.
     unsafe {
-        let first = outermost(thread);
-        let (frame, depth) = if (*thread).depth == 1 && is(first, kind, sp) {
-            (first, 0)
-        } else {
-            let depth = find(thread, kind, sp);
-            if depth >= DEPTH as u64 {
-                return None;
-            }
-            (frame(thread, depth), depth)
-        };
-        (*thread).depth = depth;
+        let depth = (*thread).depth;
+        let frame = frame(thread, depth);
         let total = now.wrapping_sub((*frame).start);
         // Clocks of CPUs may differ by little.
         let total = if total.cast_signed() < 0 { 0 } else { total };
-        let away = away(task).wrapping_sub((*frame).away);
+        // What the time of its arrival has grown by more than its sum.
+        let away = arrival(task)
+            .wrapping_sub((*frame).arrival)
+            .wrapping_sub(ran(task).wrapping_sub((*frame).ran));
         // A thread that was given another class or CPU meanwhile may seem to
         // have been away for less than nothing: then it was not.
         let away = if away > total { 0 } else { away };
@@ -256,6 +354,7 @@ pub fn leave(kind: u32, sp: u64) -> Option<Ended> {
             away,
             thread,
             depth,
+            seat,
         })
     }
 }
@@ -270,29 +369,35 @@ unsafe fn is(frame: *const Frame, kind: u32, sp: u64) -> bool {
     unsafe { (*frame).sp + RETURNED == sp && (*frame).kind == kind }
 }
 
-/// How many frames are around the one that returns; [`DEPTH`]: its entry was not
-/// seen. Out of line: most operations have no other around them.
-///
-/// # Safety
-/// `thread` is the current thread's memory.
-#[inline(never)]
-unsafe fn find(thread: *mut Thread, kind: u32, sp: u64) -> u64 {
-    // SAFETY: by contract.
+/// The thread whose innermost frame but for those around it returns; `None`: its entry
+/// was not seen.
+#[inline(always)]
+fn find(seat: Seat, task: Typed, kind: u32, sp: u64) -> Option<*mut Thread> {
+    let thread = seat.further(task, false).ok()?;
+    // SAFETY: as in `enter`.
     unsafe {
-        let mut depth = (*thread).depth;
+        let before = (*thread).depth;
+        let mut depth = before;
         for _ in 0..DEPTH {
             if depth == 0 || (*frame(thread, depth - 1)).sp + RETURNED > sp {
                 break;
             }
             depth -= 1;
             if is(frame(thread, depth), kind, sp) {
-                return depth;
+                (*thread).depth = depth;
+                if depth == 0 {
+                    seat.count(false);
+                }
+                return Some(thread);
             }
             lose(Loss::ZfsReturn);
         }
         (*thread).depth = depth;
-        DEPTH as u64
+        if depth == 0 {
+            left_all(seat, thread, before);
+        }
     }
+    None
 }
 
 /// Time off the CPU in a frame that has just ended: blocked, and ready to run but
@@ -310,6 +415,14 @@ pub unsafe fn waits(frame: *const Frame, away: u64) -> (u64, u64) {
 }
 
 impl Ended {
+    /// Nothing is read of the frame any more.
+    #[inline(always)]
+    pub fn done(self) {
+        if self.depth == 0 && self.seat.own().is_some() {
+            self.seat.leave();
+        }
+    }
+
     /// Gives a stage's time to the operation around it, and marks it if it
     /// waited for the intent log.
     #[inline(always)]

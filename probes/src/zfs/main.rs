@@ -12,9 +12,10 @@ mod reports;
 mod stages;
 mod sync;
 mod taskq;
+mod threads;
 mod vdev;
 mod zvol;
 
-use kldtrace_probes::{accounts, kernel, record::record, slots, storage};
+use kldtrace_probes::{accounts, atomic, kernel, record::record, slots, storage};
 
 kldtrace_probes::object!();

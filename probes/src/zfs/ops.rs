@@ -14,13 +14,16 @@ use aya_ebpf::{
 use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
-    zfs::{Frame, HOOKED, Op, OpKey, Operations, SLOW_OPERATION, SlowOperation, Stage, StageKey},
+    zfs::{
+        FIRST_GENERATION, Found, Frame, HOOKED, Op, OpKey, Operations, SLOW_OPERATION,
+        SlowOperation, Stage, StageKey, Thread,
+    },
 };
 
-use super::frames::{Ended, RETURNED, enter, leave, stack_pointer, waits};
+use super::frames::{Ended, Only, RETURNED, enter, leave, stack_pointer, waits};
 use crate::{
-    accounts::{Accounts, account, lose},
-    kernel::{Object, Typed, offsets, on, setting, settings},
+    accounts::{self, Accounts, lose},
+    kernel::{Object, Typed, now, offsets, on, setting, settings},
     record,
     slots::{self, accounts_at_slots},
 };
@@ -77,19 +80,14 @@ impl Accounts for StageAccounts {
     }
 }
 
-/// `sp` tells this call from others: [`Frame::sp`].
+/// `sp` tells this call from others: [`Frame::sp`]. `offset` is where it is in the file,
+/// where the return does not tell ([`end`]).
 #[inline(always)]
-fn begin<const TYPED: bool>(sp: u64, op: Op, inode: Object<TYPED>, offset: u64) {
+fn begin<const TYPED: bool>(sp: u64, op: Op, inode: Object<TYPED>, offset: Option<u64>) {
     let device: u32 = inode
         .follow(&OFFSET___inode___i_sb)
         .get(&OFFSET___super_block___s_dev);
-    enter(op as u32, sp, |frame: *mut Frame| {
-        // SAFETY: `enter` lends the frame.
-        unsafe {
-            (*frame).key = OpKey::new(device, op);
-            (*frame).offset = offset;
-        }
-    });
+    enter(op, sp, OpKey::new(device, op), offset);
 }
 
 #[inline(always)]
@@ -109,9 +107,9 @@ fn inode_of<const TYPED: bool>(file: Object<TYPED>) -> Object<TYPED> {
 }
 
 #[inline(always)]
-fn begin_at<const TYPED: bool>(sp: u64, op: Op, kiocb: Object<TYPED>) {
+fn begin_at(sp: u64, op: Op, kiocb: Plain) {
     let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
-    begin(sp, op, inode, kiocb.get(&OFFSET___kiocb___ki_pos));
+    begin(sp, op, inode, Some(kiocb.get(&OFFSET___kiocb___ki_pos)));
 }
 
 /// The same as [`zpl_read_enter`], by a trampoline. Where both are attached, while
@@ -120,7 +118,8 @@ fn begin_at<const TYPED: bool>(sp: u64, op: Op, kiocb: Object<TYPED>) {
 #[fentry(function = "zpl_iter_read")]
 pub fn zpl_read_entry(ctx: FEntryContext) -> i32 {
     let kiocb: Typed = Object(ctx.arg(0));
-    begin_at(ctx.as_ptr() as u64, Op::Read, kiocb);
+    let inode = inode_of(kiocb.follow(&OFFSET___kiocb___ki_filp));
+    begin(ctx.as_ptr() as u64, Op::Read, inode, None);
     0
 }
 
@@ -128,7 +127,13 @@ pub fn zpl_read_entry(ctx: FEntryContext) -> i32 {
 /// arguments lie where they were at the entry.
 #[fexit(function = "zpl_iter_read")]
 pub fn zpl_read_exit(ctx: FExitContext) -> i32 {
-    end(ctx.as_ptr() as u64 + RETURNED, Op::Read, ctx.arg(2));
+    let result = ctx.arg(2);
+    end(ctx.as_ptr() as u64 + RETURNED, Op::Read, result, || {
+        // It has gone on by what was read.
+        let kiocb: Typed = Object(ctx.arg(0));
+        let end: u64 = kiocb.get(&OFFSET___kiocb___ki_pos);
+        Some(end.wrapping_sub(u64::try_from(result).unwrap_or(0)))
+    });
     0
 }
 
@@ -149,21 +154,26 @@ pub fn zpl_write_enter(ctx: ProbeContext) -> u32 {
 /// `int zpl_fsync(struct file *filp, loff_t start, loff_t end, int datasync)`
 #[kprobe]
 pub fn zpl_fsync_enter(ctx: ProbeContext) -> u32 {
-    begin(sp_of(&ctx), Op::Fsync, inode_of(argument(&ctx, 0)), 0);
+    begin(sp_of(&ctx), Op::Fsync, inode_of(argument(&ctx, 0)), Some(0));
     0
 }
 
 /// `int zpl_open(struct inode *ip, struct file *filp)`
 #[kprobe]
 pub fn zpl_open_enter(ctx: ProbeContext) -> u32 {
-    begin(sp_of(&ctx), Op::Open, argument(&ctx, 0), 0);
+    begin(sp_of(&ctx), Op::Open, argument(&ctx, 0), Some(0));
     0
 }
 
 /// `int zpl_iterate(struct file *filp, struct dir_context *ctx)`
 #[kprobe]
 pub fn zpl_readdir_enter(ctx: ProbeContext) -> u32 {
-    begin(sp_of(&ctx), Op::Readdir, inode_of(argument(&ctx, 0)), 0);
+    begin(
+        sp_of(&ctx),
+        Op::Readdir,
+        inode_of(argument(&ctx, 0)),
+        Some(0),
+    );
     0
 }
 
@@ -175,7 +185,7 @@ pub fn zpl_readahead_enter(ctx: ProbeContext) -> u32 {
         sp_of(&ctx),
         Op::MmapRead,
         mapping.follow(&OFFSET___address_space___host),
-        0,
+        Some(0),
     );
     0
 }
@@ -188,7 +198,7 @@ pub fn zpl_read_folio_enter(ctx: ProbeContext) -> u32 {
         sp_of(&ctx),
         Op::MmapRead,
         mapping.follow(&OFFSET___address_space___host),
-        0,
+        Some(0),
     );
     0
 }
@@ -201,7 +211,7 @@ pub fn zpl_readpage_enter(ctx: ProbeContext) -> u32 {
         sp_of(&ctx),
         Op::MmapRead,
         mapping.follow(&OFFSET___address_space___host),
-        0,
+        Some(0),
     );
     0
 }
@@ -226,55 +236,158 @@ fn end_at_return(ctx: &RetProbeContext, op: Op, returns: Returns) {
         Returns::Status => i64::from(ctx.ret::<i32>()),
         Returns::Nothing => 0,
     };
-    end(sp, op, result);
+    end(sp, op, result, || None);
 }
 
-/// `result`: bytes, or a negative error number.
-///
-/// A read that memory serves goes straight through this and calls nothing but the
-/// kernel.
+/// `result`: bytes, or a negative error number. `offset` is where it was in the file, if
+/// its entry has not noted it.
 #[inline(always)]
-fn end(sp: u64, op: Op, result: i64) {
-    let Some(ended) = leave(op as u32, sp) else {
-        return;
+fn end(sp: u64, op: Op, result: i64, offset: impl FnOnce() -> Option<u64>) {
+    let now = now();
+    if !end_at_once(sp, op, result, now) {
+        end_further(op as u32, sp, result, now, offset().unwrap_or(NOTED));
+    }
+}
+
+/// The most that a call reads or writes (include/linux/fs.h: MAX_RW_COUNT).
+const MOST_BYTES: u64 = i32::MAX as u64;
+
+/// No offset in a file.
+const NOTED: u64 = u64::MAX;
+
+/// Only user space writes it.
+static mut ZFS_OPS_GENERATION: u32 = FIRST_GENERATION;
+
+#[inline(always)]
+fn generation() -> u32 {
+    // SAFETY: a number in one piece; volatile, as it is written from outside.
+    unsafe { (&raw const ZFS_OPS_GENERATION).read_volatile() }
+}
+
+#[inline(always)]
+fn last(thread: *mut Thread, op: u32) -> *mut Found {
+    // SAFETY: in bounds.
+    unsafe { (&raw mut (*thread).last).cast::<Found>().add(op as usize) }
+}
+
+/// The slot of a key, from what the thread remembers of its last operation of this
+/// kind: nearer than this CPU's hints. `None`: it has to be looked for.
+///
+/// # Safety
+/// `thread` is the current thread's memory.
+#[inline(always)]
+unsafe fn slot_again(thread: *mut Thread, op: u32, key: OpKey) -> Option<u32> {
+    // SAFETY: by contract.
+    unsafe {
+        let last = last(thread, op);
+        let good = (*last).generation == generation() && (*last).key == key;
+        good.then(|| (*last).slot)
+    }
+}
+
+/// The slot of a key, which the thread then remembers.
+///
+/// # Safety
+/// `thread` is the current thread's memory.
+#[inline(always)]
+unsafe fn slot(thread: *mut Thread, op: u32, key: OpKey) -> u32 {
+    // SAFETY: by contract.
+    unsafe {
+        slot_again(thread, op, key).unwrap_or_else(|| {
+            // Before the look, as slots may change meanwhile.
+            let generation = generation();
+            let slot = slots::slot::<OpAccounts>(&key);
+            // None is not remembered: there may be one next time.
+            if slot != 0 {
+                *last(thread, op) = Found {
+                    key,
+                    slot,
+                    generation,
+                };
+            }
+            slot
+        })
+    }
+}
+
+/// Whether to tell of an operation that took so many nanoseconds.
+#[inline(always)]
+fn is_slow(total: u64) -> bool {
+    let slow = setting(&ZFS_SLOW_NS);
+    slow != 0 && total >= slow
+}
+
+/// Whether that was all: of an operation that memory served, in no other. It calls
+/// nothing but the kernel.
+#[inline(always)]
+fn end_at_once(sp: u64, op: Op, result: i64, now: u64) -> bool {
+    let Some(only) = Only::leave(op as u32, sp, now) else {
+        return false;
     };
+    let bytes = result.cast_unsigned();
+    // An error is more.
+    if bytes > MOST_BYTES || is_slow(only.total) {
+        return false;
+    }
+    // SAFETY: the thread's own memory, and this CPU's own account.
+    unsafe {
+        let Some(slot) = slot_again(only.thread, op as u32, (*only.frame).key) else {
+            return false;
+        };
+        if let Some(account) = slots::account_at::<OpAccounts>(slot) {
+            (*account).bytes += bytes;
+            (*account).from_memory += 1;
+            // Last, as the verifier follows many ways through it.
+            Histogram::record(&raw mut (*account).latency, only.total);
+        }
+    }
+    only.done();
+    true
+}
+
+/// All others. Out of line: what is not served by memory has time.
+#[inline(never)]
+fn end_further(op: u32, sp: u64, result: i64, now: u64, offset: u64) {
+    if let Some(ended) = leave(op, sp, now) {
+        if offset != NOTED {
+            // SAFETY: the frame that has just ended.
+            unsafe { (*ended.frame).offset = offset };
+        }
+        count(&ended, op, result);
+        ended.done();
+    }
+}
+
+#[inline(always)]
+fn count(ended: &Ended, op: u32, result: i64) {
     let Ended {
         frame,
         total,
         away,
         thread,
         ..
-    } = ended;
-    // SAFETY: the frame stays until this thread enters another; the index is in
-    // bounds.
-    let account = unsafe {
-        let key = (*frame).key;
-        let last = (&raw mut (*thread).slots).cast::<u32>().add(op as usize);
-        slots::account_again::<OpAccounts>(&key, last)
-    };
-    let Some(account) = account else {
+    } = *ended;
+    // SAFETY: the thread's, which has just left the frame.
+    let slot = unsafe { slot(thread, op, (*frame).key) };
+    let Some(account) = slots::account_at::<OpAccounts>(slot) else {
         return;
     };
-    let slow = setting(&ZFS_SLOW_NS);
     // SAFETY: this CPU's own account, and the frame as above.
     unsafe {
         if result > 0 {
             (*account).bytes += result.cast_unsigned();
         } else if result < 0 {
-            // Volatile, as the compiler would make one sum of the two, whose address
-            // it then has to choose.
-            let errors = &raw mut (*account).errors;
-            errors.write_volatile(errors.read_volatile() + 1);
+            (*account).errors += 1;
         }
         if away == 0 {
             (*account).from_memory += 1;
         } else if on(&SWITCH_ZFS_STAGES) {
-            stages(frame, op as u64, total, away);
+            stages(frame, op.into(), total, away);
         }
-        if slow != 0 && total >= slow {
-            tell(frame, op as u64, total, away, result);
+        if is_slow(total) {
+            tell(frame, op.into(), total, away, result);
         }
-        // Last, as the verifier follows many ways through it.
+        // Last, as above.
         Histogram::record(&raw mut (*account).latency, total);
     }
 }
@@ -331,7 +444,7 @@ extern "C" fn zfs_record_stage(packed: u64, time: u64) -> u64 {
         op: (packed >> 16) as u16,
         stage: packed as u16,
     };
-    if let Some(histogram) = account::<StageAccounts>(&key) {
+    if let Some(histogram) = accounts::account::<StageAccounts>(&key) {
         // SAFETY: this CPU's own histogram.
         unsafe { record(histogram, time) };
     }

@@ -17,7 +17,8 @@ use aya_ebpf::{
 };
 use kldtrace_abi::zfs::{STAGE_KIND, Stage};
 
-use super::frames::{enter, leave, stack_pointer};
+use super::frames::{enter_stage, leave, stack_pointer};
+use crate::kernel::now;
 
 /// An entry and a return for each.
 macro_rules! stages {
@@ -27,7 +28,7 @@ macro_rules! stages {
         pub fn $enter(ctx: ProbeContext) -> u32 {
             // SAFETY: the context's own registers.
             let sp = unsafe { stack_pointer(ctx.regs) };
-            enter(STAGE_KIND + Stage::$stage as u32, sp, |_| {});
+            enter_stage(Stage::$stage, sp);
             0
         }
 
@@ -36,7 +37,7 @@ macro_rules! stages {
         pub fn $leave(ctx: RetProbeContext) -> u32 {
             // SAFETY: the context's own registers.
             let sp = unsafe { stack_pointer(ctx.regs) };
-            if let Some(ended) = leave(STAGE_KIND + Stage::$stage as u32, sp) {
+            if let Some(ended) = leave(STAGE_KIND + Stage::$stage as u32, sp, now()) {
                 ended.give(Stage::$stage as usize);
             }
             0

@@ -45,6 +45,8 @@ pub struct SlotAccounts<K: Copy + 'static, A: Copy + 'static, L> {
     free: Queue<MapData, u32>,
     /// The keys by slot, and the one that nobody has; where the probes want them.
     owners: Option<(Array<MapData, Plain<K>>, K)>,
+    /// What the probes remember is good while this number is the same; where they do.
+    generation: Option<(Array<MapData, u32>, u32)>,
     resting: VecDeque<Resting<L>>,
     table: Table<L, A>,
     cpus: usize,
@@ -94,6 +96,7 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             slots: take(&format!("{name}_SLOTS"))?.try_into()?,
             free,
             owners,
+            generation: None,
             resting: VecDeque::new(),
             table,
             cpus: usize::try_from(loader::cpus()?)?,
@@ -101,6 +104,20 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             capacity,
             memory,
         })
+    }
+
+    /// With the number that says how long what the probes remember of these accounts is
+    /// good, of the loaded object: its only global that is to be written, and that number
+    /// at first.
+    ///
+    /// # Errors
+    /// When there is no such number.
+    pub fn with_generation(mut self, ebpf: &mut Ebpf, first: u32) -> anyhow::Result<Self> {
+        let map = ebpf
+            .take_map(".data")
+            .context("no map .data in the object file")?;
+        self.generation = Some((map.try_into()?, first));
+        Ok(self)
     }
 
     /// Gives slots to keys that have none, as long as there are free ones; whether
@@ -202,11 +219,16 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
         Ok(())
     }
 
+    /// Takes a slot away from its key.
     fn disown(&mut self, slot: u32) -> Result<(), MapError> {
-        match &mut self.owners {
-            Some((owners, nobody)) => owners.set(slot, Plain(*nobody), 0),
-            None => Ok(()),
+        if let Some((owners, nobody)) = &mut self.owners {
+            owners.set(slot, Plain(*nobody), 0)?;
         }
+        if let Some((map, generation)) = &mut self.generation {
+            *generation = generation.wrapping_add(1);
+            map.set(0, *generation, 0)?;
+        }
+        Ok(())
     }
 
     /// Gives the sums by label for others: those of accounts whose maps come and

@@ -24,7 +24,10 @@ use aya::maps::{MapData, RingBuf};
 use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
-    zfs::{LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, StageKey, Vdev, VdevKey},
+    zfs::{
+        FIRST_GENERATION, LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, StageKey, Vdev,
+        VdevKey,
+    },
     zfs_report::{ReportKey, Reports as ReportCount},
     zfs_taskq::TaskqKey,
     zvol::{Zvol, ZvolKey},
@@ -291,7 +294,8 @@ impl Module for Collector {
         };
         let (mut loaded, maps) = loader::load(&ZFS, wanted, &options, |ebpf| {
             Ok((
-                SlotAccounts::take(ebpf, "ZFS_OPS", Some(OpKey::NOBODY), no_ops(0))?,
+                SlotAccounts::take(ebpf, "ZFS_OPS", Some(OpKey::NOBODY), no_ops(0))?
+                    .with_generation(ebpf, FIRST_GENERATION)?,
                 AccountMap::take(ebpf, "ZFS_STAGES", StageKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_VDEVS", VdevKey::OTHER)?,
                 AccountMap::take(ebpf, "ZFS_LOGS", LogKey::OTHER)?,

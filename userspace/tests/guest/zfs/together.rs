@@ -4,8 +4,15 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     ptr,
+    sync::{
+        Barrier,
+        atomic::{AtomicI32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
 use io_uring::{IoUring, opcode, squeue, types::Fd};
@@ -220,4 +227,100 @@ fn zfs_faults_inside_a_write_are_told_from_it() {
     assert!(faults.count() > 0);
     assert!(faults.sum_ns < write.sum_ns);
     all_is_whole(&before, &after, &data, &probes);
+}
+
+/// Places of threads in probes/src/zfs/threads.rs.
+const PLACES: i32 = 1024;
+
+/// Runs these at the same time in threads whose numbers lead to one place.
+fn in_one_place<const N: usize>(work: [&(dyn Fn() + Sync); N]) {
+    let place = AtomicI32::new(-1);
+    let start = Barrier::new(N);
+    thread::scope(|scope| {
+        for work in work {
+            let (place, start) = (&place, &start);
+            loop {
+                let (tell, told) = mpsc::sync_channel(1);
+                let thread = thread::Builder::new().stack_size(64 << 10);
+                thread
+                    .spawn_scoped(scope, move || {
+                        let mine = nix::unistd::gettid().as_raw() % PLACES;
+                        place
+                            .compare_exchange(-1, mine, Ordering::SeqCst, Ordering::SeqCst)
+                            .ok();
+                        let is = place.load(Ordering::SeqCst) == mine;
+                        tell.send(is).unwrap();
+                        if is {
+                            start.wait();
+                            work();
+                        }
+                    })
+                    .unwrap();
+                if told.recv().unwrap() {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn zfs_threads_with_one_place_are_told_apart() {
+    const FSYNCS: u64 = 10;
+    const READS: u64 = 500;
+    let Some(pool) = Pool::make("place", 1, "") else {
+        return;
+    };
+    let mut probes = attach(&["zfs.op_latency", "zfs.stage_latency"]);
+    let file = open(&pool);
+    file.write_all_at(&[7; BLOCK], 0).unwrap();
+    file.sync_all().unwrap();
+    let before = probes.snapshot();
+
+    // Two are mostly in fsync, one of them in task storage, and so is the third that
+    // reads.
+    pool.delay(&pool.vdevs[0], 50);
+    let sync = |name: &str| {
+        let file = File::create(pool.file(name)).unwrap();
+        for i in 0..FSYNCS {
+            file.write_all_at(&[3; BLOCK], i * BLOCK as u64).unwrap();
+            file.sync_all().unwrap();
+        }
+    };
+    let read = || {
+        let mut block = [0; BLOCK];
+        for _ in 0..READS {
+            file.read_exact_at(&mut block, 0).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    in_one_place([&|| sync("one"), &|| sync("other"), &read]);
+    Pool::heal();
+    let after = probes.snapshot();
+    let data = pool.dataset();
+    for (op, expected) in [
+        ("write", 2 * FSYNCS),
+        ("fsync", 2 * FSYNCS),
+        ("read", READS),
+    ] {
+        assert_eq!(count(&before, &after, &data, op), expected, "{op}");
+    }
+    all_is_whole(&before, &after, &data, &probes);
+    // Each was told its own stages: all waited for the log, 50 ms and more.
+    let labels = [
+        ("dataset", data.as_str()),
+        ("op", "fsync"),
+        ("stage", "zil_commit"),
+    ];
+    let waited = stages::sum(&before, &after, &labels);
+    assert!(waited >= 2 * FSYNCS * 50_000_000, "{waited}");
+
+    // Whoever comes now finds the place free again, or is told where to go.
+    let before = probes.snapshot();
+    in_one_place([&read, &read]);
+    let after = probes.snapshot();
+    assert_eq!(count(&before, &after, &data, "read"), 2 * READS);
+    for reason in ["zfs_thread", "zfs_return"] {
+        assert_eq!(lost(&probes, reason), 0, "{reason}");
+    }
 }

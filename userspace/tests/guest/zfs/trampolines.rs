@@ -94,6 +94,15 @@ fn zfs_reads_without_trampolines_are_counted_as_issued() {
     }
 }
 
+/// Says so when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn zfs_reads_go_on_being_counted_while_trampolines_come_and_go() {
     let Some(pool) = Pool::make("swaps", 1, "") else {
@@ -119,6 +128,8 @@ fn zfs_reads_go_on_being_counted_while_trampolines_come_and_go() {
             }
             issued
         });
+        // Also where this fails: else the scope waits for the reader.
+        let end = Ends(ends);
         opened.recv().unwrap();
         for _ in 0..3 {
             mount(false);
@@ -136,7 +147,7 @@ fn zfs_reads_go_on_being_counted_while_trampolines_come_and_go() {
             thread::sleep(Duration::from_millis(2200));
             probes.snapshot();
         }
-        ends.store(true, Ordering::Relaxed);
+        drop(end);
         reader.join().unwrap()
     });
     let after = probes.snapshot();
