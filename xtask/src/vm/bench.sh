@@ -47,7 +47,8 @@ with_kldtrace() {
     probe=$!
     # Not by doctor, which attaches probes of its own as long as no daemon answers.
     until grep -q 'attached programs' /tmp/daemon; do sleep 1; done
-    sleep 1
+    # What it does at its start, which is seconds of an emulated CPU, is not the load's.
+    sleep 5
     measure "$1"
     kill $probe
     wait $probe || true
