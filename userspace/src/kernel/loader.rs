@@ -23,7 +23,7 @@ use super::{
     plan::{self, Offsets},
     returns::{Profile, remove_left_behind},
     sizes::{map_sizes, number_of_sets},
-    trampolines::{Pair, Trampolines},
+    trampolines::{self, Pair, Trampolines},
 };
 use crate::catalogue::{Hook, Signal};
 
@@ -282,6 +282,7 @@ fn trampolines(
     };
     match pairs {
         Ok(pairs) if pairs.is_empty() => None,
+        Ok(_) if !trampolines::are_safe() => Some(Err(trampolines::UNSAFE.to_owned())),
         pairs => Some(pairs.map(|pairs| (pairs, module))),
     }
 }

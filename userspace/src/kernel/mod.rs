@@ -17,4 +17,4 @@ pub mod plan;
 pub mod returns;
 mod sizes;
 pub(crate) mod sys;
-mod trampolines;
+pub mod trampolines;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use aya::{Ebpf, maps::Map};
+use aya::{Ebpf, maps::Map, util::KernelVersion};
 use aya_obj::{
     Function, Object,
     generated::{bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_prog_type},
@@ -27,6 +27,16 @@ use super::{
     sys::{self, bpf, owned, raw, zeroed},
 };
 use crate::catalogue::{Attach, Hook};
+
+/// Why there are none on older kernels: see [`are_safe`].
+pub(super) const UNSAFE: &str = "Linux before 6.12 may crash where it takes a probe's place";
+
+/// Whether this kernel lets trampolines and probes at one function take turns. 6.1 jumped
+/// to address 0 once, in a read that was under way; 6.12 and 7.2 never did.
+#[must_use]
+pub fn are_safe() -> bool {
+    KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(6, 12, 0))
+}
 
 /// Room for what the verifier says of a program that it refuses.
 const LOG: usize = 1 << 20;
