@@ -39,6 +39,13 @@ fn folded(code: &[Instruction], addresses: &[(usize, usize)]) -> Vec<Instruction
     folded.instructions
 }
 
+/// The same, without what does nothing.
+fn left(code: &[Instruction], addresses: &[(usize, usize)]) -> Vec<Instruction> {
+    let mut left = folded(code, addresses);
+    left.retain(|one| *one != NOTHING);
+    left
+}
+
 /// What a program does: what it stores where, and what it returns.
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Done {
@@ -203,10 +210,7 @@ fn a_field_is_one_load() {
         two(COPY, 0, 2, 0),
         immediate(EXIT, 0, 0),
     ];
-    let after: Vec<_> = folded(&code, &[(0, 3)])
-        .into_iter()
-        .filter(|one| *one != NOTHING)
-        .collect();
+    let after = left(&code, &[(0, 3)]);
     let load = two(0x61, 2, 7, 1264);
     assert_eq!(after, [load, code[6], code[7]]);
 }
@@ -226,10 +230,7 @@ fn a_field_is_one_load_before_a_call_and_a_store() {
         immediate(CALL, 0, CLOCK.cast_unsigned()),
         immediate(EXIT, 0, 0),
     ];
-    let after: Vec<_> = folded(&code, &[(0, 3)])
-        .into_iter()
-        .filter(|one| *one != NOTHING)
-        .collect();
+    let after = left(&code, &[(0, 3)]);
     let load = two(0x79, 0, 7, 1264);
     assert_eq!(after, [load, code[6], code[7], code[8]]);
 }
@@ -245,10 +246,7 @@ fn offsets_that_do_not_fit_are_added() {
         two(0x79, 0, 7, 0),
         immediate(EXIT, 0, 0),
     ];
-    let after: Vec<_> = folded(&code, &[(0, 4)])
-        .into_iter()
-        .filter(|one| *one != NOTHING)
-        .collect();
+    let after = left(&code, &[(0, 4)]);
     assert_eq!(after, [immediate(ADD, 7, 40_000), code[4], code[5]]);
 }
 
