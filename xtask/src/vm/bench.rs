@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
 use super::matrix::Cell;
+use crate::{daemon, sh};
 
 /// What runs in the guest.
 pub const SCRIPT: &str = include_str!("bench.sh");
@@ -29,6 +31,22 @@ const LOADS: [&str; 3] = [
     "write of 4 KiB and fsync",
     "the same, 1 ms a write of the disk",
 ];
+
+/// What runs there, as people run it: on the guest's one processor the
+/// instructions of the daemon and of the load itself are in the numbers.
+///
+/// # Errors
+/// When it does not build.
+pub fn programs() -> Result<Vec<PathBuf>> {
+    sh::run(sh::cargo().args(["build", "--release", "--package", "xtask"]))?;
+    [daemon::build()?, sh::target_dir().join("release/xtask")]
+        .iter()
+        .map(|path| {
+            path.canonicalize()
+                .with_context(|| format!("no {}", path.display()))
+        })
+        .collect()
+}
 
 /// The table in Markdown, from a line for each side and round: its name, and
 /// the nanoseconds that one of each load took.

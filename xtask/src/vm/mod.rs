@@ -160,7 +160,7 @@ fn measure(args: &Args, cell: &Cell) -> Result<ExitCode> {
     let folder = Held::of(cell.kernel)?;
     let run = Run {
         script: bench::SCRIPT.to_owned(),
-        programs: vec![kldtrace()?, std::env::current_exe()?],
+        programs: bench::programs()?,
         tools: vec!["bpftrace".to_owned()],
         files: args.with.clone(),
         ..Run::default()
