@@ -13,6 +13,7 @@ use kldtrace_abi::{
         count::{Count, Told},
         flow::STAMPS,
         image::{CHUNK, Header},
+        kind,
         memo::{MEMOS, Memo},
         rate::{SETS, Set},
         table::{self, Query},
@@ -243,6 +244,13 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn kind(&mut self, group: u32, address: u64) -> u64 {
+        let Policy { image, first } = self.policy;
+        kind(image, first, group, address, self.found);
+        *self.found
+    }
+
+    #[inline(always)]
     fn first(&mut self, _: &Header, query: &Query) -> Option<u32> {
         first(self.policy.image, self.policy.first, query, self.found);
         (*self.found != NONE).then_some(*self.found as u32)
@@ -266,6 +274,12 @@ fn leaf(
     let policy = Policy { image, first };
     let leaf = address::find(&policy, first[0].at(0), root, *address);
     *found = leaf.map_or(NONE, |leaf| leaf.0.into());
+}
+
+#[inline(never)]
+fn kind(image: &'static Image, first: &'static Chunk, group: u32, address: u64, found: &mut u64) {
+    let policy = Policy { image, first };
+    *found = kind::unusual(&policy, group, address);
 }
 
 #[inline(never)]

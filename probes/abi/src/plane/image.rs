@@ -6,7 +6,9 @@
 //! cell 16 + n     Limits of plane n
 //! header.domains  Domain n, one a cell; 0 is none
 //! header.classes  Listed, for classes of sources that are on a block list
-//! plane.usual     pages of bits about sources, for each family
+//! plane.pages     pages of bits about sources, for each family
+//! plane.groups    kind::Group of blocks of sources, two a cell, for each family
+//! group.parts     kind::Parts of blocks of sources, four a cell
 //! header.services service::ENTRIES entries of 32 bits, sixteen a cell
 //! header.roots    four roots of tries, address::ROOT_CELLS cells each
 //! header.rules    Rule n, two a cell; 0 is none
@@ -145,11 +147,12 @@ pub struct Plane {
     /// Ports of UDP that take WireGuard's messages and nothing else; the rest
     /// are 0.
     pub wireguard: [u16; WIREGUARD_PORTS],
-    /// What is [`super::usual`] of IPv4 and of IPv6, the same for all planes; 0:
-    /// no source is, as in images of versions without it.
-    pub usual: [u32; 2],
-    /// 0.
-    pub reserved: u64,
+    /// The cells at which [`super::kind`] has its pages for IPv4 and IPv6, the
+    /// same for all planes; 0: there are none, as in images of versions without.
+    pub pages: [u32; 2],
+    /// The numbers of its first groups, from the image's first cell on; 0 as
+    /// well.
+    pub groups: [u32; 2],
 }
 
 // SAFETY: integers without padding; 8 + 16 + 16 + 8 + 8 + 8 = 64.

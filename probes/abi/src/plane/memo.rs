@@ -7,7 +7,7 @@
 //!
 //! - A *flow's* has all that a [`FlowKey`](super::FlowKey) has.
 //! - A *first packet's* has what rules look at: not the source port, and of a
-//!   source that is [`usual`] no more than that. Whose rates it counts against is
+//!   source that is of a common [`kind`] no more than that. Whose rates it counts against is
 //!   a part of the verdict; what is left of them is asked each time
 //!   ([`super::charge`]).
 //!
@@ -21,8 +21,8 @@ use super::{
     facts::{Facts, Family, Fragment, Malformed},
     flow,
     image::Plane,
+    kind,
     outcome::{Outcome, Words},
-    usual,
     verdict::Tables,
 };
 
@@ -39,7 +39,7 @@ pub const LEASE: u64 = 100;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Memo {
-    /// Where the packet came from; of usual sources 0.
+    /// Where the packet came from; of sources of a common kind 0.
     source: Address,
     /// Where it went.
     destination: Address,
@@ -59,7 +59,7 @@ pub struct Key {
     /// ```text
     /// 0..8 protocol | 8..16 family | 16..32 destination port, or type and code
     /// 32..48 source port, of flows | 48..56 plane | 56..58 fragment
-    /// 58..61 WireGuard's message | 62 usual source | 63 flow
+    /// 58..61 WireGuard's message | 61..63 kind of source | 63 flow
     /// ```
     what: u64,
     /// The bits of the source that count: all or none.
@@ -83,14 +83,15 @@ impl Key {
 
     /// Of a first packet.
     #[inline(always)]
-    pub fn first<K: Tables>(tables: &K, plane: &Plane, facts: &Facts, number: u8) -> Self {
-        let unusual = usual::unusual(tables, plane, facts);
-        let mask = 0_u64.wrapping_sub(unusual);
+    pub fn first<K: Tables>(tables: &mut K, plane: &Plane, facts: &Facts, number: u8) -> Self {
+        let kind = kind::of(tables, plane, facts);
+        let mask = if kind == kind::OWN { u64::MAX } else { 0 };
         let (what, within) = Self::parts(facts, number, 0, mask);
         Self {
-            what: what | (unusual ^ 1) << 62,
+            what: what | kind << 61,
             mask,
-            place: within,
+            // Two kinds of one destination do not take each other's place.
+            place: within ^ kind as u32,
         }
     }
 

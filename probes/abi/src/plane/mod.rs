@@ -77,6 +77,7 @@ pub mod count;
 mod facts;
 pub mod flow;
 pub mod image;
+pub mod kind;
 pub mod leave;
 pub mod memo;
 pub mod outcome;
@@ -85,7 +86,6 @@ pub mod rate;
 pub mod service;
 pub mod table;
 mod transport;
-pub mod usual;
 mod verdict;
 
 pub use address::{Address, Leaf};

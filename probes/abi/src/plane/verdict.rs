@@ -8,6 +8,7 @@ use super::{
         self, Cell, Domain, ENFORCE, Header, LIMITS, Limits, Listed, OTHER_FRAMES, PLANES, Plane,
         Rule, WHOLE_ONLY, WIREGUARD,
     },
+    kind,
     memo::{self, Memo},
     outcome::{Action, Outcome, PLANE_RATE, RULE_RATE, Reason},
     rate::{BucketKey, Rate, Set, Taken},
@@ -49,6 +50,12 @@ pub trait Tables: Cells {
     #[inline(always)]
     fn leaf(&mut self, header: &Header, root: u32, address: &Address) -> Option<Leaf> {
         address::find(self, header, root, *address)
+    }
+    /// Of which kind a source is whose block is not usual ([`kind::unusual`]);
+    /// out of line as well, as most sources are.
+    #[inline(always)]
+    fn kind(&mut self, group: u32, address: u64) -> u64 {
+        kind::unusual(self, group, address)
     }
     /// Finds the first rule that matches; out of line as well.
     #[inline(always)]

@@ -8,7 +8,7 @@ use kldtrace_abi::plane::{
     },
 };
 
-use super::{Plan, Source, TooLarge, table::Table, trie::Tries, usual};
+use super::{Plan, Source, TooLarge, kind::Kinds, table::Table, trie::Tries};
 use crate::planes::policy::{self, Policy};
 
 /// A policy as the kernel has it.
@@ -71,16 +71,16 @@ pub fn image(policy: &Policy, generation: u32) -> Result<Compiled, TooLarge> {
 
 /// Cells on their way.
 #[derive(Default)]
-struct Writer(Vec<Cell>);
+pub(super) struct Writer(pub Vec<Cell>);
 
 impl Writer {
     /// The number of the next cell.
-    fn next(&self) -> u32 {
+    pub fn next(&self) -> u32 {
         self.0.len() as u32
     }
 
     /// Adds items, and says where they begin.
-    fn items<T: Content>(&mut self, items: impl IntoIterator<Item = T>) -> u32 {
+    pub fn items<T: Content>(&mut self, items: impl IntoIterator<Item = T>) -> u32 {
         let first = self.next();
         let each = (64 / size_of::<T>()) as u32;
         for (place, item) in items.into_iter().enumerate() {
@@ -108,11 +108,8 @@ impl Plan<'_> {
         // What most packets ask for comes first (`image::CHUNK`).
         let domains = cells.items(std::iter::once(Domain::default()).chain(self.domain_cells()));
         let classes = cells.items(self.listed_cells());
-        let usual = [false, true].map(|v6| {
-            let first = cells.next();
-            cells.0.extend(usual::cells(self.sources.family(v6)));
-            first
-        });
+        let kinds = [false, true].map(|v6| Kinds::new(self.sources.family(v6)));
+        let [pages, groups] = Kinds::write(kinds, &mut cells);
         let header = Header {
             generation,
             domains,
@@ -133,7 +130,8 @@ impl Plan<'_> {
         for (place, plane) in self.policy.planes.iter().enumerate() {
             let number = usize::from(plane.number);
             *cells[number].at_mut(0) = Plane {
-                usual,
+                pages,
+                groups,
                 ..self.plane_cell(place, plane, generation)
             };
             *cells[PLANES + 1 + number].at_mut(0) = Limits {

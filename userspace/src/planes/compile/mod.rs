@@ -2,12 +2,12 @@
 
 mod addresses;
 pub mod image;
+mod kind;
 mod reach;
 mod refine;
 mod services;
 mod table;
 mod trie;
-mod usual;
 
 use std::collections::HashMap;
 
