@@ -80,14 +80,15 @@ impl BlockKey {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Block {
-    /// From the request's start to its issue to the device.
-    pub queue: Histogram,
-    /// From issue to completion.
-    pub device: Histogram,
     /// Bytes completed.
     pub bytes: u64,
     /// Requests completed, with or without time stamps.
     pub requests: u64,
     /// Requests that ended in an error.
     pub errors: u64,
+    /// From the request's start to its issue to the device. Behind the rest, which
+    /// so lies beside its sum.
+    pub queue: Histogram,
+    /// From issue to completion.
+    pub device: Histogram,
 }

@@ -235,14 +235,14 @@ impl StageKey {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Operations {
-    /// From call to return.
-    pub latency: Histogram,
     /// Bytes read or written.
     pub bytes: u64,
     /// Operations that returned an error.
     pub errors: u64,
     /// Operations that never left the CPU.
     pub from_memory: u64,
+    /// From call to return. Behind the rest, which so lies beside its sum.
+    pub latency: Histogram,
 }
 
 /// Key of a [`Vdev`] account.

@@ -72,7 +72,7 @@ pub fn table(cell: &Cell, lines: &[String]) -> Result<String> {
         .get("nothing")
         .context("the guest measured nothing with nothing attached")?;
     let mut table = format!(
-        "Emulated guest, {cell}; medians of {} rounds; ns for each, how many more than with \
+        "Emulated guest, {cell}; medians of {} rounds, of reads of seven times in each; ns for each, how many more than with \
          nothing attached, and throughput against that.\n\n| side |",
         nothing.len()
     );
