@@ -6,6 +6,7 @@
     reason = "aya's macros hand the context over by value"
 )]
 
+mod account;
 mod frames;
 mod ops;
 mod reports;

@@ -14,18 +14,17 @@ use aya_ebpf::{
 use kldtrace_abi::{
     histogram::Histogram,
     loss::Loss,
-    zfs::{
-        FIRST_GENERATION, Found, Frame, HOOKED, Op, OpKey, Operations, SLOW_OPERATION,
-        SlowOperation, Stage, StageKey, Thread,
-    },
+    zfs::{Frame, HOOKED, Op, OpKey, SLOW_OPERATION, SlowOperation, Stage, StageKey},
 };
 
-use super::frames::{Ended, Only, RETURNED, enter, leave, stack_pointer, waits};
+use super::{
+    account::{account_at, slot, slot_again},
+    frames::{Ended, Only, RETURNED, enter, leave, stack_pointer, waits},
+};
 use crate::{
     accounts::{self, Accounts, lose},
     kernel::{Object, Typed, now, offsets, on, setting, settings},
     record,
-    slots::{self, accounts_at_slots},
 };
 
 offsets! {
@@ -58,11 +57,6 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 static ZFS_STAGES: PerCpuHashMap<StageKey, Histogram> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static ZFS_STAGES_ZERO: Array<Histogram> = Array::with_max_entries(1, 0);
-
-accounts_at_slots! {
-    OpAccounts: OpKey => Operations, Loss::ZfsSeries,
-    ZFS_OPS ZFS_OPS_SLOTS ZFS_OPS_FREE ZFS_OPS_OWNERS ZFS_OPS_HINTS
-}
 
 struct StageAccounts;
 impl Accounts for StageAccounts {
@@ -255,61 +249,6 @@ const MOST_BYTES: u64 = i32::MAX as u64;
 /// No offset in a file.
 const NOTED: u64 = u64::MAX;
 
-/// Only user space writes it.
-static mut ZFS_OPS_GENERATION: u32 = FIRST_GENERATION;
-
-#[inline(always)]
-fn generation() -> u32 {
-    // SAFETY: a number in one piece; volatile, as it is written from outside.
-    unsafe { (&raw const ZFS_OPS_GENERATION).read_volatile() }
-}
-
-#[inline(always)]
-fn last(thread: *mut Thread, op: u32) -> *mut Found {
-    // SAFETY: in bounds.
-    unsafe { (&raw mut (*thread).last).cast::<Found>().add(op as usize) }
-}
-
-/// The slot of a key, from what the thread remembers of its last operation of this
-/// kind: nearer than this CPU's hints. `None`: it has to be looked for.
-///
-/// # Safety
-/// `thread` is the current thread's memory.
-#[inline(always)]
-unsafe fn slot_again(thread: *mut Thread, op: u32, key: OpKey) -> Option<u32> {
-    // SAFETY: by contract.
-    unsafe {
-        let last = last(thread, op);
-        let good = (*last).generation == generation() && (*last).key == key;
-        good.then(|| (*last).slot)
-    }
-}
-
-/// The slot of a key, which the thread then remembers.
-///
-/// # Safety
-/// `thread` is the current thread's memory.
-#[inline(always)]
-unsafe fn slot(thread: *mut Thread, op: u32, key: OpKey) -> u32 {
-    // SAFETY: by contract.
-    unsafe {
-        slot_again(thread, op, key).unwrap_or_else(|| {
-            // Before the look, as slots may change meanwhile.
-            let generation = generation();
-            let slot = slots::slot::<OpAccounts>(&key);
-            // None is not remembered: there may be one next time.
-            if slot != 0 {
-                *last(thread, op) = Found {
-                    key,
-                    slot,
-                    generation,
-                };
-            }
-            slot
-        })
-    }
-}
-
 /// Whether to tell of an operation that took so many nanoseconds.
 #[inline(always)]
 fn is_slow(total: u64) -> bool {
@@ -334,7 +273,7 @@ fn end_at_once(sp: u64, op: Op, result: i64, now: u64) -> bool {
         let Some(slot) = slot_again(only.thread, op as u32, (*only.frame).key) else {
             return false;
         };
-        if let Some(account) = slots::account_at::<OpAccounts>(slot) {
+        if let Some(account) = account_at(slot) {
             (*account).bytes += bytes;
             (*account).from_memory += 1;
             // Last, as the verifier follows many ways through it.
@@ -369,7 +308,7 @@ fn count(ended: &Ended, op: u32, result: i64) {
     } = *ended;
     // SAFETY: the thread's, which has just left the frame.
     let slot = unsafe { slot(thread, op, (*frame).key) };
-    let Some(account) = slots::account_at::<OpAccounts>(slot) else {
+    let Some(account) = account_at(slot) else {
         return;
     };
     // SAFETY: this CPU's own account, and the frame as above.
