@@ -63,7 +63,8 @@ impl Kinds {
     /// Writes them, those of IPv4 first, and says the cells at which their
     /// pages begin and the numbers of their first groups.
     pub fn write(families: [Self; 2], cells: &mut Writer) -> [[u32; 2]; 2] {
-        const EACH: u32 = (size_of::<Cell>() / size_of::<Group>()) as u32;
+        // Of each in a cell.
+        const GROUPS: u32 = (size_of::<Cell>() / size_of::<Group>()) as u32;
         const PARTS: u32 = (size_of::<Cell>() / size_of::<Parts>()) as u32;
         let pages = families.each_ref().map(|kinds| {
             let first = cells.next();
@@ -72,14 +73,14 @@ impl Kinds {
         });
         // They follow the groups, which come in pages and so in whole cells.
         let groups: usize = families.iter().map(|kinds| kinds.groups.len()).sum();
-        let mut parts = (cells.next() + groups as u32 / EACH) * PARTS;
+        let mut parts = (cells.next() + groups as u32 / GROUPS) * PARTS;
         let groups = families.each_ref().map(|kinds| {
             let first = cells.items(kinds.groups.iter().map(|group| Group {
                 parts: (parts + group.parts).wrapping_sub(1),
                 ..*group
             }));
             parts += kinds.parts.len() as u32;
-            first * EACH
+            first * GROUPS
         });
         cells.items(families.into_iter().flat_map(|kinds| kinds.parts));
         [pages, groups]
@@ -156,17 +157,10 @@ fn pages(entries: &[(Prefix, u32)]) -> Vec<Page> {
         let page = &mut pages[block / PAGE];
         let (word, bit) = (block % PAGE / 64, 1 << (block % 64));
         // Whole as it was, up to here.
+        let whole = |bits: &[u64]| u64::from(bits[word] & bit != 0).wrapping_neg();
         let parts = blocks.entry(block).or_insert_with(|| Parts {
-            own: if page.own[word] & bit == 0 {
-                0
-            } else {
-                u64::MAX
-            },
-            second: if page.second[word] & bit == 0 {
-                0
-            } else {
-                u64::MAX
-            },
+            own: whole(&page.own),
+            second: whole(&page.second),
         });
         page.own[word] &= !bit;
         page.second[word] &= !bit;
