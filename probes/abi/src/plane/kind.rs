@@ -40,9 +40,9 @@ pub const GROUPS: u32 = 1 << (BITS - TOP_BITS - 6);
 /// A source of neither kind, which is told apart from all others.
 pub const OWN: u64 = 0;
 /// A source with the leaf that most have.
-pub const USUAL: u64 = 1;
+pub const USUAL: u64 = 2;
 /// A source with the leaf that most of the others have.
-pub const SECOND: u64 = 2;
+pub const SECOND: u64 = 1;
 
 /// Of 64 blocks with one word of bits.
 #[repr(C)]

@@ -59,8 +59,9 @@ pub struct Key {
     /// ```text
     /// 0..8 protocol | 8..16 family | 16..32 destination port, or type and code
     /// 32..48 source port, of flows | 48..56 plane | 56..58 fragment
-    /// 58..61 WireGuard's message | 61..63 kind of source | 63 flow
+    /// 58..61 WireGuard's message | 61 second kind of source | 62 usual | 63 flow
     /// ```
+    /// Versions share the memo: what a bit means stays.
     what: u64,
     /// The bits of the source that count: all or none.
     mask: u64,
