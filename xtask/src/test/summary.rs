@@ -99,6 +99,16 @@ impl Tests {
         }
     }
 
+    /// Takes what other binaries said, all of it read.
+    pub fn add(&mut self, other: Self) {
+        self.ok += other.ok;
+        self.failed.extend(other.failed);
+        self.panics.extend(other.panics);
+        self.skipped.extend(other.skipped);
+        self.again.extend(other.again);
+        self.shown.extend(other.shown);
+    }
+
     /// Tests that ran and passed.
     pub fn passed(&self) -> usize {
         self.ok
@@ -293,6 +303,17 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
     fn binaries_add_up() {
         let tests = read(&SHOWN.repeat(3));
         assert_eq!((tests.passed(), tests.skipped().len()), (6, 6));
+    }
+
+    #[test]
+    fn what_ran_side_by_side_adds_up() {
+        let mut tests = read(SHOWN);
+        tests.end(false, "first");
+        let mut other = read(&SHOWN.replace("sched", "disk"));
+        other.end(false, "second");
+        tests.add(other);
+        assert_eq!((tests.passed(), tests.skipped().len()), (4, 4));
+        assert_eq!(tests.failed(), ["first", "second"]);
     }
 
     #[test]

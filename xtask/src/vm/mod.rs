@@ -14,9 +14,13 @@ mod plan;
 mod qemu;
 mod record;
 mod scratch;
+mod share;
 
+use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -168,7 +172,7 @@ fn measure(args: &Args, cell: &Cell) -> Result<ExitCode> {
     let archive = initramfs::write(&parts, &run, &folder)?;
     let mut lines = Vec::new();
     let limit = Duration::from_secs(args.limit);
-    let status = qemu::run(&parts, &archive, &folder, limit, |line| {
+    let status = qemu::run(&parts, &archive, &folder, "", limit, |line| {
         println!("{line}");
         lines.push(line.to_owned());
     })?;
@@ -196,7 +200,9 @@ fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let limit = Duration::from_secs(args.limit);
-    let status = qemu::run(&parts, &archive, &folder, limit, |line| println!("{line}"))?;
+    let status = qemu::run(&parts, &archive, &folder, "", limit, |line| {
+        println!("{line}");
+    })?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
 
@@ -211,7 +217,11 @@ struct Choice<'a> {
     skip: &'a [String],
 }
 
-/// Runs scenarios in a guest, and shows what they print as it comes.
+/// Guests that share a run's tests: emulation has one thread for each.
+const SIDE_BY_SIDE: usize = 2;
+
+/// Runs scenarios in guests side by side. Shows which tests have ended as it
+/// comes, and what they print behind that.
 fn tests(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
     let parts = build::parts(cell)?;
     let start = Instant::now();
@@ -221,21 +231,11 @@ fn tests(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
     } else {
         test_binary("guest")?
     };
-    let mut filters = match (choice.scenario.filter(|_| !live), choice.filter) {
-        // Several filters are alternatives to a test program.
-        (_, Some(filter)) => filter.to_owned(),
-        (Some(scenario), None) => format!("{scenario}::"),
-        (None, None) => String::new(),
-    };
-    for name in choice.skip {
-        filters.push_str(" --skip ");
-        filters.push_str(name);
-    }
+    let names = listed(&binary, choice, live)?;
+    let guests = thread::available_parallelism()?.get().min(SIDE_BY_SIDE);
+    let shares = share::of(&names, guests);
     let run = Run {
-        script: format!(
-            "export RUST_BACKTRACE=1\n{} --test-threads=1 --show-output {filters}\n",
-            binary.display()
-        ),
+        script: share::script(&binary, &shares),
         programs: vec![binary, kldtrace()?],
         ..Run::default()
     };
@@ -244,16 +244,63 @@ fn tests(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
     say("tests", "built and packed", start);
     let start = Instant::now();
     let limit = Duration::from_secs(limit);
-    let (mut tests, status) = boots(&parts, &archive, &folder, limit);
+    let ended: Vec<_> = thread::scope(|scope| {
+        let guest = |number| {
+            let (parts, archive, folder) = (&parts, &archive, &folder);
+            scope.spawn(move || boots(parts, archive, folder, number, limit))
+        };
+        let guests: Vec<_> = (0..shares.len()).map(guest).collect();
+        let end =
+            |guest: ScopedJoinHandle<'_, _>| guest.join().unwrap_or_else(|e| resume_unwind(e));
+        guests.into_iter().map(end).collect()
+    });
     say(&format!("guest {cell}"), "ended", start);
-    match status {
-        Ok(status) => tests.end(
-            status == 0,
-            &format!("the tests ended with status {status}"),
-        ),
-        Err(error) => tests.end(false, &format!("{error:#}")),
+    let mut all = Tests::default();
+    for (lines, status) in ended {
+        let mut tests = Tests::default();
+        for line in lines {
+            if !is_progress(&line) {
+                println!("{line}");
+            }
+            tests.line(&line);
+        }
+        match status {
+            Ok(status) => tests.end(
+                status == 0,
+                &format!("the tests ended with status {status}"),
+            ),
+            Err(error) => tests.end(false, &format!("{error:#}")),
+        }
+        all.add(tests);
     }
-    Ok(tests)
+    Ok(all)
+}
+
+/// Names of the tests that are chosen, in their order.
+fn listed(binary: &Path, choice: &Choice<'_>, live: bool) -> Result<Vec<String>> {
+    let scenario = choice.scenario.filter(|_| !live);
+    let mut command = sh::command(binary);
+    command.args(["--list", "--format=terse"]);
+    command.args(choice.filter);
+    for name in choice.skip {
+        command.args(["--skip", name]);
+    }
+    let of_scenario = |name: &&str| {
+        let (of, _) = name.split_once("::").unwrap_or_default();
+        scenario.is_none_or(|scenario| scenario == of)
+    };
+    let text = sh::output(&mut command)?;
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names: Vec<_> = names.filter(of_scenario).map(str::to_owned).collect();
+    if names.is_empty() {
+        bail!("no test is called that");
+    }
+    Ok(names)
+}
+
+/// Whether a line tells of the end of one test.
+fn is_progress(line: &str) -> bool {
+    line.starts_with("test ") && line.contains(" ... ")
 }
 
 /// A kernel that patches its own text writes a breakpoint first, and takes it
@@ -261,22 +308,42 @@ fn tests(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
 /// afterwards; the kernel, which has forgotten it, crashes with this word.
 const PATCHING: &str = "Oops: int3";
 
-/// Boots a guest and reads along. Now and then emulation crashes a kernel that
-/// patches itself; then once more. Any other crash is a failure.
-fn boots(parts: &Parts, archive: &Path, folder: &Path, limit: Duration) -> (Tests, Result<i32>) {
+/// Debian's kernels zero memory that is taken. Since 6.12 the verifier lets a list
+/// grow entry by entry (push_insn_history of kernel/bpf/verifier.c), and each
+/// time krealloc zeroes what is left of the list's memory: that was three
+/// quarters of an attachment, and tests attach often.
+const UNZEROED: &str = "init_on_alloc=0";
+
+/// Boots a guest that runs a share of the tests, shows which have ended, and
+/// returns all that it said. Now and then emulation crashes a kernel that patches
+/// itself; then once more. Any other crash is a failure.
+fn boots(
+    parts: &Parts,
+    archive: &Path,
+    folder: &Path,
+    share: usize,
+    limit: Duration,
+) -> (Vec<String>, Result<i32>) {
+    let folder = folder.join(share.to_string());
+    if let Err(error) = fs::create_dir_all(&folder) {
+        return (Vec::new(), Err(error.into()));
+    }
+    let arguments = format!("{UNZEROED} {}={share}", share::NUMBER);
     for last in [false, false, true] {
-        let mut tests = Tests::default();
-        let mut said = false;
-        let status = qemu::run(parts, archive, folder, limit, |line| {
-            said = true;
-            println!("{line}");
-            tests.line(line);
+        let mut lines = Vec::new();
+        let status = qemu::run(parts, archive, &folder, &arguments, limit, |line| {
+            if is_progress(line) {
+                println!("{line}");
+            }
+            lines.push(line.to_owned());
         });
         match &status {
-            Err(error) if !last && (!said || format!("{error:#}").contains(PATCHING)) => {
+            Err(error)
+                if !last && (lines.is_empty() || format!("{error:#}").contains(PATCHING)) =>
+            {
                 println!("booting again: {error:#}");
             }
-            _ => return (tests, status),
+            _ => return (lines, status),
         }
     }
     unreachable!("the last boot returns")

@@ -23,7 +23,8 @@ const COMMAND_LINE: &str =
 /// What the guest says last.
 const ENDED: &str = "kldtrace-guest-ended ";
 
-/// Runs a guest; `line` takes what it says. Returns the status of its script.
+/// Runs a guest, whose kernel is told `arguments` beside its usual ones; `line`
+/// takes what it says. Returns the status of its script.
 ///
 /// # Errors
 /// When it does not boot, crashes, or is not done in time.
@@ -31,11 +32,12 @@ pub fn run(
     parts: &Parts,
     initramfs: &Path,
     folder: &Path,
+    arguments: &str,
     limit: Duration,
     mut line: impl FnMut(&str),
 ) -> Result<i32> {
     let console = folder.join("console");
-    let mut command = command(parts, initramfs, folder)?;
+    let mut command = command(parts, initramfs, folder, arguments)?;
     command
         .args(["-display", "none", "-monitor", "none"])
         .args(["-device", "virtio-serial-pci"])
@@ -88,12 +90,12 @@ pub fn run(
 /// # Errors
 /// When qemu cannot be started.
 pub fn shell(parts: &Parts, initramfs: &Path, folder: &Path) -> Result<ExitStatus> {
-    let mut command = command(parts, initramfs, folder)?;
+    let mut command = command(parts, initramfs, folder, "")?;
     command.arg("-nographic");
     command.status().context("cannot start qemu")
 }
 
-fn command(parts: &Parts, initramfs: &Path, folder: &Path) -> Result<Command> {
+fn command(parts: &Parts, initramfs: &Path, folder: &Path, arguments: &str) -> Result<Command> {
     let mut command = sh::command("qemu-system-x86_64");
     // Emulation, also where /dev/kvm exists: on hosts that are guests
     // themselves stock kernels may not boot under it.
@@ -111,7 +113,8 @@ fn command(parts: &Parts, initramfs: &Path, folder: &Path) -> Result<Command> {
     };
     command
         .args(["-smp", "2", "-m", MEMORY, "-no-reboot", "-nodefaults"])
-        .args(["-append", COMMAND_LINE])
+        .arg("-append")
+        .arg(format!("{COMMAND_LINE} {arguments}"))
         .arg("-kernel")
         .arg(&parts.kernel)
         .arg("-initrd")

@@ -271,12 +271,13 @@ impl Drop for Pair {
     }
 }
 
-/// Waits until something is so.
+/// Waits until something is so. It looks seldom: to look is work for an emulated
+/// machine, and to wait is none.
 #[track_caller]
 pub fn wait(what: &str, seconds: u64, mut so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(seconds);
     while !so() {
         assert!(Instant::now() < until, "not in {seconds} s: {what}");
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(500));
     }
 }
