@@ -32,7 +32,7 @@ use crate::test::summary::Tests;
 use build::Parts;
 use held::Held;
 use initramfs::Run;
-use matrix::Cell;
+use matrix::{Cell, Clock};
 
 /// Options of `cargo xtask vm`.
 #[derive(clap::Args)]
@@ -217,7 +217,7 @@ struct Choice<'a> {
     skip: &'a [String],
 }
 
-/// Guests that share a run's tests: emulation has one thread for each.
+/// Guests that share a run's tests, where emulation has one thread for each.
 const SIDE_BY_SIDE: usize = 2;
 
 /// Runs scenarios in guests side by side. Shows which tests have ended as it
@@ -232,7 +232,12 @@ fn tests(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
         test_binary("guest")?
     };
     let names = listed(&binary, choice, live)?;
-    let guests = thread::available_parallelism()?.get().min(SIDE_BY_SIDE);
+    let guests = match parts.clock {
+        Clock::Instructions => thread::available_parallelism()?.get().min(SIDE_BY_SIDE),
+        // A thread for each of its processors, and a clock that runs on while
+        // another guest has ours.
+        Clock::Host => 1,
+    };
     let shares = share::of(&names, guests);
     let run = Run {
         script: share::script(&binary, &shares),

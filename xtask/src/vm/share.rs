@@ -12,8 +12,15 @@ const LONG: &[(&str, u32)] = &[
     ("wireguard::planes::", 115),
     ("paging::", 90),
     ("wireguard::minutes::", 20),
-    ("zfs::trampolines::", 8),
-    ("zfs::faults::", 6),
+    ("zfs::trampolines::zfs_reads_go_on", 18),
+    ("zfs::faults::zfs_unloaded", 17),
+    ("wireguard::removal::the_module", 13),
+    ("wireguard::roundtrip::", 8),
+    ("zfs::faults::zfs_without_types", 7),
+    ("zfs::stages::zfs_slow_operations_without_end", 7),
+    ("zfs::taskq::zfs_tasks_wait_longer", 7),
+    ("zfs::trampolines::zfs_reads_without", 7),
+    ("zfs::trouble::", 4),
     ("wireguard::", 4),
 ];
 
