@@ -84,7 +84,7 @@ fn zfs_tasks_wait_longer_in_a_queue_that_is_long() {
         return;
     };
     let mut probes = attach(&["zfs.taskq_wait"]);
-    let mut data = vec![0; 24 << 20];
+    let mut data = vec![0; 12 << 20];
     fs::File::open("/dev/urandom")
         .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut data))
         .unwrap();

@@ -129,11 +129,11 @@ fn zfs_reads_go_on_being_counted_while_trampolines_come_and_go() {
     let mut probes = attach(&["zfs.op_latency"]);
     let before = probes.snapshot();
     let lost_before = lost(&probes, "zfs_return");
-    let ends = AtomicBool::new(false);
+    let (ends, calm) = (AtomicBool::new(false), AtomicBool::new(false));
     let issued = thread::scope(|scope| {
         let (open, opened) = mpsc::channel();
         // It reads where it has the dataset mounted, whoever else has or has not.
-        let (pool, ends) = (&pool, &ends);
+        let (pool, ends, calm) = (&pool, &ends, &calm);
         let reader = scope.spawn(move || {
             leave_namespace();
             let file = File::open(pool.file("file")).unwrap();
@@ -142,6 +142,9 @@ fn zfs_reads_go_on_being_counted_while_trampolines_come_and_go() {
             while !ends.load(Ordering::Relaxed) {
                 file.read_exact_at(&mut [0; 64], 0).unwrap();
                 issued += 1;
+                if calm.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                }
             }
             issued
         });
@@ -160,8 +163,12 @@ fn zfs_reads_go_on_being_counted_while_trampolines_come_and_go() {
                 probes.snapshot();
                 by(&probes, TRAMPOLINE)
             });
-            // The probe at returns goes after two seconds.
-            thread::sleep(Duration::from_millis(2200));
+            // The probe at returns goes after two seconds. Until shortly before
+            // nothing changes: reads then only take time.
+            calm.store(true, Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(1700));
+            calm.store(false, Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(500));
             probes.snapshot();
         }
         drop(end);
