@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use super::{
     injected::record,
-    net::{PORTS, Pair, UNDER, wait},
+    net::{PORTS, Pair, UNDER, load_is_over, wait},
     probes::{Labels, Since as _, probes, snapshot},
 };
 
@@ -77,4 +77,5 @@ fn a_flood_is_asked_for_cookies_and_every_message_is_accounted_for() {
         events.len()
     );
     assert!(suppressed > 0);
+    load_is_over();
 }

@@ -271,6 +271,14 @@ impl Drop for Pair {
     }
 }
 
+/// What a test that floods WireGuard ends with. The module is under load for a
+/// second after that, for whoever comes, on all interfaces (`last_under_load` of
+/// drivers/net/wireguard/receive.c): another test's handshake would be asked for
+/// a cookie.
+pub fn load_is_over() {
+    thread::sleep(Duration::from_millis(1500));
+}
+
 /// Waits until something is so. It looks seldom: to look is work for an emulated
 /// machine, and to wait is none.
 #[track_caller]

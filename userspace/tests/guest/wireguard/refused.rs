@@ -6,7 +6,7 @@ use std::{fs, net::UdpSocket, thread, time::Duration};
 use super::{
     super::common::Snapshot,
     injected::record,
-    net::{INSIDE, PORTS, Pair, UNDER, wait},
+    net::{INSIDE, PORTS, Pair, UNDER, load_is_over, wait},
     probes::{Labels, Since as _, probes, snapshot, told},
 };
 
@@ -240,6 +240,7 @@ fn who_has_a_cookie_and_sends_too_much_is_rate_limited() {
     // refused for other reasons.
     assert_eq!(limited + grew("flood") + grew("replay"), 99);
     assert!(limited > 0);
+    load_is_over();
 }
 
 /// Whether every initiation that came in has been looked at or dropped.
