@@ -48,6 +48,8 @@ pub struct SlotAccounts<K: Copy + 'static, A: Copy + 'static, L> {
     /// What the probes remember is good while this number is the same; where they do.
     generation: Option<(Array<MapData, u32>, u32)>,
     resting: VecDeque<Resting<L>>,
+    /// Slots that are nobody's, and go to the free ones next.
+    nobodys: Vec<u32>,
     table: Table<L, A>,
     cpus: usize,
     /// Slots in use when the accounts were last read.
@@ -98,6 +100,7 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             owners,
             generation: None,
             resting: VecDeque::new(),
+            nobodys: Vec::new(),
             table,
             cpus: usize::try_from(loader::cpus()?)?,
             entries: 0,
@@ -133,7 +136,10 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             let Ok(slot) = self.free.pop(0) else {
                 return Ok(false);
             };
-            self.slots.insert(Plain(key), slot, 0)?;
+            if let Err(error) = self.slots.insert(Plain(key), slot, 0) {
+                self.nobodys.push(slot);
+                return Err(error);
+            }
         }
         Ok(true)
     }
@@ -258,7 +264,6 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
     /// # Errors
     /// What the kernel says.
     pub fn release(&mut self) -> Result<bool, MapError> {
-        let mut any = false;
         while let Some(resting) = self.resting.front()
             && resting.since.elapsed() >= REST
         {
@@ -272,8 +277,13 @@ impl<K: Copy + 'static, A: Sum, L: Clone + Eq + Hash> SlotAccounts<K, A, L> {
             if let Some(resting) = self.resting.pop_front() {
                 self.table.keep(resting.labels, &account);
             }
+            self.nobodys.push(slot);
+        }
+        let any = !self.nobodys.is_empty();
+        // The kernel may refuse one whose lock it cannot have: it stays here.
+        while let Some(slot) = self.nobodys.last() {
             self.free.push(slot, 0)?;
-            any = true;
+            self.nobodys.pop();
         }
         Ok(any)
     }
