@@ -3,6 +3,7 @@
 
 mod accounts;
 mod part;
+mod read;
 mod reports;
 mod slow;
 mod taskqs;
@@ -25,35 +26,35 @@ use kldtrace_abi::{
     OTHER,
     histogram::Histogram,
     zfs::{
-        FIRST_GENERATION, LogKey, LogWrites, OTHER_DEVICE, Op, OpKey, Operations, StageKey, Vdev,
+        FIRST_GENERATION, LogKey, LogWrites, OTHER_DEVICE, OpKey, Operations, StageKey, Vdev,
         VdevKey,
     },
-    zfs_report::{ReportKey, Reports as ReportCount},
+    zfs_report::ReportKey,
     zfs_taskq::TaskqKey,
-    zvol::{Zvol, ZvolKey},
+    zvol::ZvolKey,
 };
 use kldtrace_exporters::model::{Event, Family};
 
 use self::{
     part::Part,
+    read::{LogLabels, OpLabels, Read, StageLabels, VdevLabels},
     reports::Reports,
     slow::Slow,
     taskqs::Taskqs,
     told::Told,
     vdevs::VdevNames,
-    words::{labels, op_word, other_name, priority_word, stage_word, type_word},
+    words::{op_word, other_name, priority_word, stage_word, type_word},
     zvols::Zvols,
 };
+pub use read::ZfsRead;
 pub use told::at_once;
 
 use super::{
     accounts::SlotAccounts,
     clock::Clock,
-    families::{from_accounts, from_facts},
     hash::AccountMap,
     maps::Losses,
     module::Module,
-    node::sum,
     own::MapState,
     table::{OTHER_LABEL, Table},
 };
@@ -72,25 +73,6 @@ use crate::{
     },
 };
 
-/// Everything that is read at once of OpenZFS.
-pub struct ZfsRead {
-    /// Its own tables.
-    pub state: State,
-    /// Its transaction groups.
-    pub zfs: Zfs,
-    /// Slow operations by dataset and operation, since the daemon began.
-    pub slow: HashMap<(Name, &'static str), u64>,
-}
-
-/// Labels of operations: dataset, operation, sync or async.
-type OpLabels = (Name, Option<Op>, &'static str);
-/// Labels of stages: dataset, operation, stage.
-type StageLabels = (Name, &'static str, &'static str);
-/// Labels of vdevs: pool, vdev, type, priority.
-type VdevLabels = (Arc<str>, Arc<str>, &'static str, &'static str);
-/// Labels of intent-log writes: dataset, vdev, kind of log.
-type LogLabels = (Name, Arc<str>, &'static str);
-
 /// Sums of operations, of none yet. `series`: label sets with series of their own.
 fn no_ops(series: usize) -> Table<OpLabels, Operations> {
     Table::new(series, (other_name(), None, ""))
@@ -104,9 +86,6 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 struct Probes {
     loaded: Loaded,
     ops: SlotAccounts<OpKey, Operations, OpLabels>,
-    stages: AccountMap<StageKey, Histogram>,
-    vdevs: AccountMap<VdevKey, Vdev>,
-    logs: AccountMap<LogKey, LogWrites>,
     names: vdevs::NameMap,
     events: RingBuf<MapData>,
     /// Events that are taken in at once.
@@ -119,9 +98,9 @@ pub(super) struct Collector {
     probes: Option<Probes>,
     /// Of operations; the attached probes' accounts have it.
     ops: Table<OpLabels, Operations>,
-    stages: Table<StageLabels, Histogram>,
-    vdevs: Table<VdevLabels, Vdev>,
-    logs: Table<LogLabels, LogWrites>,
+    stages: Part<StageKey, Histogram, StageLabels>,
+    vdevs: Part<VdevKey, Vdev, VdevLabels>,
+    logs: Part<LogKey, LogWrites, LogLabels>,
     zvols: Zvols,
     reports: Reports,
     syncs: Part<u64, Histogram, Arc<str>>,
@@ -135,8 +114,6 @@ pub(super) struct Collector {
     followed: Option<Instant>,
     /// What was lost in probes that have been let go.
     lost: HashMap<&'static str, u64>,
-    /// Entries of the maps when they were last read.
-    entries: [u64; 3],
 }
 
 impl Collector {
@@ -150,9 +127,17 @@ impl Collector {
         Self {
             probes: None,
             ops: no_ops(series),
-            stages: Table::new(series, (name.clone(), OTHER_LABEL, OTHER_LABEL)),
-            vdevs: Table::new(series, (other.clone(), other.clone(), OTHER_LABEL, "")),
-            logs: Table::new(series, (name, other, "")),
+            stages: Part::new(
+                "zfs_stages",
+                series,
+                (name.clone(), OTHER_LABEL, OTHER_LABEL),
+            ),
+            vdevs: Part::new(
+                "zfs_vdevs",
+                series,
+                (other.clone(), other.clone(), OTHER_LABEL, ""),
+            ),
+            logs: Part::new("zfs_logs", series, (name, other, "")),
             zvols: Zvols::new(series),
             reports: reports::new(series),
             taskqs: taskqs::new(series),
@@ -168,7 +153,6 @@ impl Collector {
             },
             followed: None,
             lost: HashMap::new(),
-            entries: [0; 3],
         }
     }
 
@@ -189,11 +173,10 @@ impl Collector {
         self.vdev_names.learn(&mut probes.names)?;
 
         let ops = probes.ops.keys()?;
-        let stages = probes.stages.read()?;
-        let vdevs = probes.vdevs.read()?;
-        let logs = probes.logs.read()?;
+        let stages = self.stages.read()?;
+        let vdevs = self.vdevs.read()?;
+        let logs = self.logs.read()?;
         let syncs = self.syncs.read()?;
-        self.entries = [stages.len(), vdevs.len(), logs.len()].map(|n| n as u64);
 
         let names = &self.vdev_names;
         let wanted: Vec<_> = logs
@@ -229,14 +212,14 @@ impl Collector {
                 let sync = if key.is_sync() { "sync" } else { "async" };
                 ((name, key.op(), sync), gone)
             })?,
-            stages: sum(&mut probes.stages, &mut self.stages, stages, |key| {
+            stages: self.stages.sum(stages, |key| {
                 let (name, gone) = dataset(key.device);
                 if key.device == OTHER_DEVICE {
                     return ((name, OTHER_LABEL, OTHER_LABEL), false);
                 }
                 ((name, op_word(key.op), stage_word(key.stage)), gone)
             }),
-            vdevs: sum(&mut probes.vdevs, &mut self.vdevs, vdevs, |key| {
+            vdevs: self.vdevs.sum(vdevs, |key| {
                 let words = (type_word(key.kind), priority_word(key.priority));
                 if key.vdev == OTHER {
                     let other: Arc<str> = OTHER_LABEL.into();
@@ -246,7 +229,7 @@ impl Collector {
                 let gone = exported(&one.pool);
                 ((one.pool, one.vdev, words.0, words.1), gone)
             }),
-            logs: sum(&mut probes.logs, &mut self.logs, logs, |key| {
+            logs: self.logs.sum(logs, |key| {
                 if key.vdev == OTHER {
                     return ((other_name(), OTHER_LABEL.into(), ""), false);
                 }
@@ -267,19 +250,6 @@ impl Collector {
         let losses = losses.unwrap_or_default().into_iter();
         losses.map(|(loss, count)| (loss.as_str(), count)).collect()
     }
-}
-
-/// All accounts by label.
-#[derive(Default)]
-struct Read {
-    ops: HashMap<OpLabels, Box<Operations>>,
-    stages: HashMap<StageLabels, Box<Histogram>>,
-    vdevs: HashMap<VdevLabels, Box<Vdev>>,
-    logs: HashMap<LogLabels, Box<LogWrites>>,
-    zvols: HashMap<zvols::Labels, Box<Zvol>>,
-    reports: HashMap<reports::Labels, Box<ReportCount>>,
-    syncs: HashMap<Arc<str>, Box<Histogram>>,
-    taskqs: HashMap<Arc<str>, Box<Histogram>>,
 }
 
 impl Module for Collector {
@@ -306,6 +276,9 @@ impl Module for Collector {
             ))
         })?;
         let (ops, stages, vdevs, logs, zvols, reports, syncs, taskqs) = maps;
+        self.stages.attach(stages);
+        self.vdevs.attach(vdevs);
+        self.logs.attach(logs);
         self.zvols.part.attach(zvols);
         self.reports.attach(reports);
         self.syncs.attach(syncs);
@@ -313,9 +286,6 @@ impl Module for Collector {
         let events = loaded.ebpf.take_map("EVENTS").context("no map EVENTS")?;
         self.probes = Some(Probes {
             ops,
-            stages,
-            vdevs,
-            logs,
             names: vdevs::NameMap::take(&mut loaded.ebpf)?,
             events: events.try_into()?,
             at_once: at_once(options.event_buffer),
@@ -344,6 +314,9 @@ impl Module for Collector {
             }
             probes.ops.exchange(&mut self.ops);
         }
+        self.stages.detach();
+        self.vdevs.detach();
+        self.logs.detach();
         self.zvols.part.detach();
         self.reports.detach();
         self.syncs.detach();
@@ -447,86 +420,9 @@ impl Module for Collector {
             self.follow();
             self.read.state = self.read.zfs.state();
         }
-        Ok(signals
-            .iter()
-            .filter_map(|signal| {
-                Some(match signal.numbers {
-                    Numbers::ZfsOps(numbers) => from_accounts(
-                        signal,
-                        &read.ops,
-                        |(name, op, sync)| {
-                            let [pool, dataset] = labels(name);
-                            vec![
-                                pool,
-                                dataset,
-                                op.map_or(OTHER_LABEL, Op::as_str).into(),
-                                (*sync).into(),
-                            ]
-                        },
-                        // What found no room may be of any operation.
-                        |(_, op, _), account, emit| numbers(op.unwrap_or(Op::Read), account, emit),
-                    ),
-                    Numbers::ZfsStages(numbers) => from_accounts(
-                        signal,
-                        &read.stages,
-                        |(name, op, stage)| {
-                            let [pool, dataset] = labels(name);
-                            vec![pool, dataset, (*op).into(), (*stage).into()]
-                        },
-                        |_, account, emit| numbers(account, emit),
-                    ),
-                    Numbers::ZfsVdevs(numbers) => from_accounts(
-                        signal,
-                        &read.vdevs,
-                        |(pool, vdev, kind, priority)| {
-                            vec![
-                                pool.clone(),
-                                vdev.clone(),
-                                (*kind).into(),
-                                (*priority).into(),
-                            ]
-                        },
-                        |_, account, emit| numbers(account, emit),
-                    ),
-                    Numbers::ZfsLogs(numbers) => from_accounts(
-                        signal,
-                        &read.logs,
-                        |(name, vdev, log)| {
-                            let [pool, dataset] = labels(name);
-                            vec![pool, dataset, vdev.clone(), (*log).into()]
-                        },
-                        |_, account, emit| numbers(account, emit),
-                    ),
-                    Numbers::ZfsZvols(numbers) => from_accounts(
-                        signal,
-                        &read.zvols,
-                        zvols::label_values,
-                        |_, account, emit| {
-                            numbers(account, emit);
-                        },
-                    ),
-                    Numbers::ZfsReports(numbers) => from_accounts(
-                        signal,
-                        &read.reports,
-                        |(pool, vdev, _)| vec![pool.clone(), vdev.clone()],
-                        |(_, _, class), account, emit| numbers(class, account.count, emit),
-                    ),
-                    Numbers::ZfsSyncs(numbers) => from_accounts(
-                        signal,
-                        &read.syncs,
-                        |pool| vec![pool.clone()],
-                        |_, account, emit| numbers(account, emit),
-                    ),
-                    Numbers::ZfsTaskqs(numbers) => from_accounts(
-                        signal,
-                        &read.taskqs,
-                        |queue| vec![queue.clone()],
-                        |_, account, emit| numbers(account, emit),
-                    ),
-                    Numbers::ZfsState(numbers) => from_facts(signal, &self.read, numbers),
-                    _ => return None,
-                })
-            })
+        let families = signals.iter();
+        Ok(families
+            .filter_map(|signal| read.family(signal, &self.read))
             .collect())
     }
 
@@ -534,34 +430,10 @@ impl Module for Collector {
         let Some(probes) = &self.probes else {
             return Vec::new();
         };
-        let map = |name, entries, capacity: u32, memory| MapState {
-            name,
-            entries,
-            capacity: u64::from(capacity),
-            memory,
-        };
-        let [stages, vdevs, logs] = self.entries;
-        let mut maps = vec![
-            probes.ops.state("zfs_ops"),
-            map(
-                "zfs_stages",
-                stages,
-                probes.stages.capacity(),
-                probes.stages.memory(),
-            ),
-            map(
-                "zfs_vdevs",
-                vdevs,
-                probes.vdevs.capacity(),
-                probes.vdevs.memory(),
-            ),
-            map(
-                "zfs_logs",
-                logs,
-                probes.logs.capacity(),
-                probes.logs.memory(),
-            ),
-        ];
+        let mut maps = vec![probes.ops.state("zfs_ops")];
+        maps.extend(self.stages.state());
+        maps.extend(self.vdevs.state());
+        maps.extend(self.logs.state());
         maps.extend(self.zvols.part.state());
         maps.extend(self.reports.state());
         maps.extend(self.syncs.state());
@@ -578,11 +450,13 @@ impl Module for Collector {
 
     fn folded(&self) -> Vec<(&'static str, u64)> {
         let ops = self.probes.as_ref().map_or(0, |probes| probes.ops.folded());
-        let tables = ops + self.stages.folded + self.vdevs.folded + self.logs.folded;
-        let parts = self.zvols.part.folded()
+        let parts = self.stages.folded()
+            + self.vdevs.folded()
+            + self.logs.folded()
+            + self.zvols.part.folded()
             + self.reports.folded()
             + self.syncs.folded()
             + self.taskqs.folded();
-        vec![("zfs", tables + parts)]
+        vec![("zfs", ops + parts)]
     }
 }
