@@ -114,7 +114,7 @@ fn listed(binary: &Path, choice: &Choice<'_>, live: bool) -> Result<Vec<String>>
     let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
     let names: Vec<_> = names.filter(of_scenario).map(str::to_owned).collect();
     if names.is_empty() {
-        bail!("no test is called that");
+        bail!("no test is chosen: scenarios are the modules of userspace/tests/guest, and live");
     }
     Ok(names)
 }
