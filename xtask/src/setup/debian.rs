@@ -21,6 +21,11 @@ const PACKAGES: &[(Goal, &str, &str)] = &[
     (Goal::Guest, "qemu-system-x86", "runs the guests"),
     (Goal::Guest, "busybox-static", "the guests' user space"),
     (Goal::Guest, "cpio", "packs the guests' root"),
+    (
+        Goal::Guest,
+        "e2fsprogs",
+        "makes a disk of what a run gives its guests",
+    ),
     (Goal::Guest, "kmod", "modules of the guests"),
     (Goal::Guest, "xz-utils", "unpacks kernels and modules"),
     (Goal::Guest, "zstd", "unpacks kernels"),

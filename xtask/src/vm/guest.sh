@@ -1,6 +1,7 @@
 #!/bin/sh
-# The first process of a guest: mounts, loads modules, runs /run.sh with its
-# output on the port named "results", says how it ended there, and powers off.
+# The first process of a guest: mounts, loads modules, waits for the disk of its
+# run, runs the script there with its output on the port named "results", says
+# how it ended there, and powers off.
 # busybox comes last, and its own shell is not used: it would prefer its own
 # modprobe, ip and losetup to the real ones.
 export PATH=/usr/sbin:/sbin:/bin
@@ -26,13 +27,8 @@ ulimit -n 65536
 for module in virtio_pci virtio_blk virtio_console nvme loop tun; do
     modprobe $module 2>/dev/null
 done
-[ -e /no-modules ] || { modprobe zfs; modprobe wireguard; }
-
-if [ -e /shell ]; then
-    echo 'A shell in the guest; kldtrace is in PATH. exit ends the guest.'
-    setsid -c sh -l </dev/ttyS0 >/dev/ttyS0 2>&1
-    poweroff -f
-fi
+modprobe zfs
+modprobe wireguard
 
 # Ports come a moment after their driver.
 for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -45,7 +41,19 @@ done
 # Opened once: a port has one writer, and what the script has left running in
 # the background may be it.
 exec 3>"$results"
-sh /run.sh >&3 2>&3
+
+# Here the guest is saved. It goes on with a disk that is not empty.
+echo kldtrace-guest-ready >&3
+until mount -t ext4 -o ro /dev/vdg /given 2>/dev/null; do sleep 0.1; done
+date -s "@$(cat /given/now)" >/dev/null
+cp -rs /given/root/. /
+ln -s /given/host /host
+
+if [ -e /given/shell ]; then
+    echo 'A shell in the guest; kldtrace is in PATH. exit ends the guest.' >/dev/ttyS0
+    setsid -c sh -l </dev/ttyS0 >/dev/ttyS0 2>&1
+    poweroff -f
+fi
+sh /given/run.sh >&3 2>&3
 printf '\nkldtrace-guest-ended %d\n' $? >&3
-sync
 poweroff -f

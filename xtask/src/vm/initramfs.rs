@@ -1,5 +1,5 @@
-//! The guest's root in memory: what all runs share, and what this run adds.
-//! The kernel unpacks archives that follow each other one over the other.
+//! The guest's root in memory: the same for all runs. What a run adds comes on
+//! a disk of its own (`given`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::build::{LOADER, Parts, copy};
+use super::build::{Parts, copy};
+use super::libraries::Libraries;
 use crate::sh;
 
 const INIT: &str = include_str!("guest.sh");
@@ -26,37 +27,23 @@ const TOOLS: &[(&str, bool)] = &[
     ("losetup", true),
     ("dmsetup", true),
     ("bpftool", false),
-    ("prometheus", false),
-    ("prometheus-alertmanager", false),
 ];
 
-/// Files that these read.
-const FILES: &[&str] = &[
-    "/usr/share/prometheus/alertmanager/default.tmpl",
-    "/usr/share/prometheus/alertmanager/email.tmpl",
-];
-
-/// What a run puts into the guest.
-#[derive(Debug, Default)]
-pub struct Run {
-    /// A shell script, the only thing that the guest does.
-    pub script: String,
-    /// Programs, at the same place as here: tests know the path of the
-    /// command that they test from when they were built.
-    pub programs: Vec<PathBuf>,
-    /// More programs of this machine, by name: they are there if they are
-    /// installed here.
-    pub tools: Vec<String>,
-    /// Files that appear in /host.
-    pub files: Vec<PathBuf>,
-    /// Whether a person gets a shell in place of the script.
-    pub shell: bool,
-    /// Whether zfs and wireguard are left for the run itself to load.
-    pub no_modules: bool,
+/// An archive that a kernel unpacks as its root.
+#[derive(Debug)]
+pub struct Root {
+    /// The file.
+    pub archive: PathBuf,
+    /// What is in it, by paths without a slash in front.
+    pub names: BTreeSet<PathBuf>,
 }
 
-/// Writes the whole archive of a run into `folder`.
-pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
+/// Writes the root into `folder`, always the same from the same parts and
+/// programs.
+///
+/// # Errors
+/// When a program is missing, or the folder cannot be written.
+pub fn write(parts: &Parts, folder: &Path) -> Result<Root> {
     let tree = folder.join("root");
     let _ = fs::remove_dir_all(&tree);
     fs::create_dir_all(&tree)?;
@@ -67,13 +54,13 @@ pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
     let mut depmod = sh::command("depmod");
     sh::output(depmod.arg("-b").arg(&tree).arg(&parts.release))?;
     for dir in [
-        "bin", "sbin", "proc", "sys", "dev", "etc", "host", "usr/sbin",
+        "bin", "sbin", "proc", "sys", "dev", "etc", "given", "usr/sbin",
     ] {
         fs::create_dir_all(tree.join(dir))?;
     }
-    let mut needed = Libraries::new(&tree);
-    let more = run.tools.iter().map(|tool| (tool.as_str(), false));
-    for (tool, required) in TOOLS.iter().copied().chain(more) {
+    let there = BTreeSet::new();
+    let mut needed = Libraries::new(&parts.root, &tree, &there);
+    for (tool, required) in TOOLS.iter().copied() {
         match sh::find(tool) {
             Some(path) => {
                 let place = match tool {
@@ -88,115 +75,18 @@ pub fn write(parts: &Parts, run: &Run, folder: &Path) -> Result<PathBuf> {
             None => {}
         }
     }
-    for file in FILES.iter().map(Path::new).filter(|file| file.exists()) {
-        let place = tree.join(file.strip_prefix("/")?);
-        fs::create_dir_all(place.parent().context("a file in no folder")?)?;
-        copy(file, &place)?;
-    }
     for name in ["modprobe", "insmod", "rmmod", "lsmod", "modinfo"] {
         std::os::unix::fs::symlink("/usr/sbin/kmod", tree.join("sbin").join(name))?;
     }
     for tool in ["zpool", "zfs", "zinject", "zdb"] {
         needed.of(&tree.join("usr/sbin").join(tool))?;
     }
-    for program in &run.programs {
-        let inside = program.strip_prefix("/").context("not a full path")?;
-        copy(program, &tree.join(inside))?;
-        // The guest's memory is small, and its processor slow.
-        sh::output(
-            sh::command("strip")
-                .arg("--strip-debug")
-                .arg(tree.join(inside)),
-        )?;
-        needed.of(program)?;
-        let name = program.file_name().unwrap_or_default();
-        let link = tree.join("usr/sbin").join(name);
-        if !link.exists() {
-            std::os::unix::fs::symlink(program, link)?;
-        }
-    }
-    for file in &run.files {
-        let name = file.file_name().context("a file without a name")?;
-        copy(file, &tree.join("host").join(name))?;
-    }
-    for (flag, set) in [("shell", run.shell), ("no-modules", run.no_modules)] {
-        if set {
-            fs::write(tree.join(flag), "")?;
-        }
-    }
-    fs::write(tree.join("run.sh"), &run.script)?;
     fs::write(tree.join("init"), INIT)?;
     make_executable(&tree.join("init"))?;
     let archive = folder.join("initramfs");
-    pack(&tree, &archive)?;
+    let names = pack(&tree, &archive)?;
     fs::remove_dir_all(tree)?;
-    Ok(archive)
-}
-
-/// Copies the libraries of programs.
-struct Libraries<'a> {
-    tree: &'a Path,
-    done: BTreeSet<PathBuf>,
-    /// Whether the guest has a C library other than this machine's.
-    foreign: bool,
-}
-
-impl<'a> Libraries<'a> {
-    fn new(tree: &'a Path) -> Self {
-        Self {
-            tree,
-            done: BTreeSet::new(),
-            foreign: tree.join(LOADER).exists(),
-        }
-    }
-
-    fn of(&mut self, program: &Path) -> Result<()> {
-        let own = self.tree.join("lib/x86_64-linux-gnu");
-        // A C library that the guest brings along needs its own loader; ldd
-        // would start this machine's.
-        let loader = self.tree.join(LOADER);
-        let mut list = if self.foreign {
-            let mut list = Command::new(loader);
-            list.arg("--library-path").arg(&own).arg("--list");
-            list
-        } else {
-            let mut list = Command::new("ldd");
-            list.env("LD_LIBRARY_PATH", &own);
-            list
-        };
-        let output = list
-            .arg(program)
-            .output()
-            .context("cannot list the libraries of a program")?;
-        for library in libraries(&String::from_utf8_lossy(&output.stdout)) {
-            if library.starts_with(self.tree) || !self.done.insert(library.clone()) {
-                continue;
-            }
-            // The place where the loader looks without a cache.
-            let name = library.file_name().unwrap_or_default();
-            let to = if name.to_string_lossy().starts_with("ld-linux") {
-                self.tree.join("lib64").join(name)
-            } else {
-                own.join(name)
-            };
-            copy(&library.canonicalize()?, &to)?;
-        }
-        Ok(())
-    }
-}
-
-/// Paths in what ldd prints; a static program has none.
-fn libraries(text: &str) -> Vec<PathBuf> {
-    text.lines()
-        .filter_map(|line| {
-            let path = match line.split_once("=>") {
-                Some((_, path)) => path,
-                None => line,
-            };
-            let path = path.split_whitespace().next()?;
-            path.starts_with('/').then(|| PathBuf::from(path))
-        })
-        .collect()
+    Ok(Root { archive, names })
 }
 
 fn make_executable(file: &Path) -> Result<()> {
@@ -205,30 +95,39 @@ fn make_executable(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Packs a folder; not compressed, since unpacking is slow under emulation.
-fn pack(tree: &Path, archive: &Path) -> Result<()> {
-    let names = sh::output(
-        sh::command("find")
-            .arg(".")
-            .arg("-mindepth")
-            .arg("1")
-            .current_dir(tree),
-    )?;
+/// Packs a folder and says what is in it; not compressed, since unpacking is
+/// slow under emulation, and without what would differ the next time.
+fn pack(tree: &Path, archive: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut find = sh::command("find");
+    find.args([".", "-mindepth", "1", "-print"]).args([
+        "-exec",
+        "touch",
+        "--no-dereference",
+        "--date=@0",
+        "{}",
+        "+",
+    ]);
+    let found = sh::output(find.current_dir(tree))?;
+    // A folder comes before what is in it.
+    let names: BTreeSet<_> = found.lines().map(PathBuf::from).collect();
     let mut child = Command::new("cpio")
-        .args(["--quiet", "-o", "-H", "newc"])
+        .args(["--quiet", "--reproducible", "-o", "-H", "newc"])
         .current_dir(tree)
         .stdin(Stdio::piped())
         .stdout(fs::File::create(archive)?)
         .spawn()
         .context("cannot start cpio")?;
     let mut stdin = child.stdin.take().context("no standard input")?;
-    stdin.write_all(names.as_bytes())?;
+    for name in &names {
+        writeln!(stdin, "{}", name.display())?;
+    }
     drop(stdin);
     let status = child.wait()?;
     if !status.success() {
         bail!("cpio ended with {status}");
     }
-    Ok(())
+    let names = names.iter().filter_map(|name| name.strip_prefix(".").ok());
+    Ok(names.map(Path::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -236,18 +135,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ldd_prints() {
-        let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\
-                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
-                    \tlibzfs.so.6 => not found\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(
-            libraries(text),
-            [
-                PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"),
-                PathBuf::from("/lib64/ld-linux-x86-64.so.2")
-            ]
-        );
-        assert!(libraries("\tnot a dynamic executable\n").is_empty());
+    fn the_same_files_make_the_same_archive() {
+        let folder = std::env::temp_dir().join(format!("kldtrace-pack-{}", std::process::id()));
+        let archives = ["a", "b"].map(|name| {
+            let tree = folder.join(name);
+            fs::create_dir_all(tree.join("bin/deep")).unwrap();
+            fs::write(tree.join("bin/deep/tool"), "tool").unwrap();
+            let archive = folder.join(format!("{name}.cpio"));
+            let names = pack(&tree, &archive).unwrap();
+            assert!(names.contains(Path::new("bin/deep/tool")), "{names:?}");
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+            fs::read(archive).unwrap()
+        });
+        assert!(archives[0] == archives[1]);
+        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -3,11 +3,14 @@
 
 mod apt;
 mod bench;
+mod booted;
 mod build;
 mod buildroot;
+mod given;
 mod held;
 mod image;
 mod initramfs;
+mod libraries;
 mod matrix;
 mod openzfs;
 mod plan;
@@ -26,8 +29,10 @@ use anyhow::{Context, Result, bail};
 use crate::setup::{self, Goal};
 use crate::sh;
 use crate::test::summary::Tests;
+use booted::Booted;
+use build::Parts;
+use given::{Given, Run};
 use held::Held;
-use initramfs::Run;
 use matrix::Cell;
 use scenarios::Choice;
 
@@ -156,20 +161,51 @@ fn say(step: &str, outcome: &str, start: Instant) {
     eprintln!("vm: {step}: {outcome} ({seconds:.1} s)");
 }
 
+/// A guest for something else than tests, with its kernel's usual arguments.
+struct Guest {
+    parts: Parts,
+    booted: Booted,
+    disk: PathBuf,
+    folder: Held,
+}
+
+impl Guest {
+    fn with(cell: &Cell, run: &Run, script: &str) -> Result<Self> {
+        let parts = build::parts(cell)?;
+        let folder = Held::of(cell.kernel)?;
+        let root = initramfs::write(&parts, &folder)?;
+        let disk = Given::gather(&parts, &root, run, &folder)?.disk(script, &folder)?;
+        Ok(Self {
+            booted: booted::guest(&parts, root, "")?,
+            parts,
+            disk,
+            folder,
+        })
+    }
+
+    /// Runs its script, and hands on what it says. Returns the script's status.
+    fn run(&self, limit: u64, line: impl FnMut(&str)) -> Result<i32> {
+        let limit = Duration::from_secs(limit);
+        qemu::run(
+            &self.parts,
+            &self.booted,
+            &self.disk,
+            &self.folder,
+            limit,
+            line,
+        )
+    }
+}
+
 fn measure(args: &Args, cell: &Cell) -> Result<ExitCode> {
-    let parts = build::parts(cell)?;
-    let folder = Held::of(cell.kernel)?;
     let run = Run {
-        script: bench::SCRIPT.to_owned(),
         programs: bench::programs()?,
         tools: vec!["bpftrace".to_owned()],
         files: args.with.clone(),
         ..Run::default()
     };
-    let archive = initramfs::write(&parts, &run, &folder)?;
     let mut lines = Vec::new();
-    let limit = Duration::from_secs(args.limit);
-    let status = qemu::run(&parts, &archive, &folder, "", limit, |line| {
+    let status = Guest::with(cell, &run, bench::SCRIPT)?.run(args.limit, |line| {
         println!("{line}");
         lines.push(line.to_owned());
     })?;
@@ -181,25 +217,19 @@ fn measure(args: &Args, cell: &Cell) -> Result<ExitCode> {
 }
 
 fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
-    let parts = build::parts(cell)?;
-    let folder = Held::of(cell.kernel)?;
     let run = Run {
-        script: args.exec.clone().unwrap_or_default(),
         programs: vec![kldtrace()?],
         files: args.with.clone(),
         tools: args.tool.clone(),
         shell: args.shell,
-        no_modules: false,
+        ..Run::default()
     };
-    let archive = initramfs::write(&parts, &run, &folder)?;
+    let guest = Guest::with(cell, &run, args.exec.as_deref().unwrap_or_default())?;
     if args.shell {
-        qemu::shell(&parts, &archive, &folder)?;
+        qemu::shell(&guest.parts, &guest.booted, &guest.disk, &guest.folder)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let limit = Duration::from_secs(args.limit);
-    let status = qemu::run(&parts, &archive, &folder, "", limit, |line| {
-        println!("{line}");
-    })?;
+    let status = guest.run(args.limit, |line| println!("{line}"))?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
 

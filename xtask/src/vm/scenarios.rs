@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::booted::{self, Booted};
 use super::build::{self, Parts};
+use super::given::{Given, Run};
 use super::held::Held;
-use super::initramfs::{self, Run};
 use super::matrix::{Cell, Clock};
-use super::{kldtrace, qemu, say, share};
+use super::{initramfs, kldtrace, qemu, say, share};
 use crate::sh;
 use crate::test::summary::Tests;
 
@@ -32,6 +33,13 @@ pub struct Choice<'a> {
 
 /// Guests that share a run's tests, where emulation has one thread for each.
 const SIDE_BY_SIDE: usize = 2;
+
+/// Programs of this machine that tests start, and files that these read.
+const TOOLS: [&str; 2] = ["prometheus", "prometheus-alertmanager"];
+const READ: &[&str] = &[
+    "/usr/share/prometheus/alertmanager/default.tmpl",
+    "/usr/share/prometheus/alertmanager/email.tmpl",
+];
 
 /// Runs scenarios in guests side by side. Shows which tests have ended as it
 /// comes, and what they print behind that.
@@ -56,21 +64,31 @@ pub fn run(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
     };
     let shares = share::of(&names, guests);
     let run = Run {
-        script: share::script(&binary, &shares),
-        programs: vec![binary, kldtrace()?],
+        programs: vec![binary.clone(), kldtrace()?],
+        tools: TOOLS.map(str::to_owned).to_vec(),
+        read: READ,
         ..Run::default()
     };
     let folder = Held::of(cell.kernel)?;
-    let archive = initramfs::write(&parts, &run, &folder)?;
+    let root = initramfs::write(&parts, &folder)?;
+    let given = Given::gather(&parts, &root, &run, &folder)?;
+    let mut disks = Vec::new();
+    for (number, names) in shares.iter().enumerate() {
+        let folder = folder.join(number.to_string());
+        fs::create_dir_all(&folder)?;
+        disks.push(given.disk(&share::script(&binary, names), &folder)?);
+    }
+    drop(given);
     say("tests", "built and packed", start);
+    let booted = booted::guest(&parts, root, QUICKLY)?;
     let start = Instant::now();
     let limit = Duration::from_secs(limit);
     let ended: Vec<_> = thread::scope(|scope| {
-        let guest = |number| {
-            let (parts, archive, folder) = (&parts, &archive, &folder);
-            scope.spawn(move || boots(parts, archive, folder, number, limit))
-        };
-        let guests: Vec<_> = (0..shares.len()).map(guest).collect();
+        let (parts, booted) = (&parts, &booted);
+        let guests: Vec<_> = disks
+            .iter()
+            .map(|disk| scope.spawn(move || goes_on(parts, booted, disk, limit)))
+            .collect();
         let end =
             |guest: ScopedJoinHandle<'_, _>| guest.join().unwrap_or_else(|e| resume_unwind(e));
         guests.into_iter().map(end).collect()
@@ -135,24 +153,19 @@ const PATCHING: &str = "Oops: int3";
 /// kernel/bpf/verifier.c), and ciphers that test themselves.
 const QUICKLY: &str = "init_on_alloc=0 cryptomgr.notests";
 
-/// Boots a guest that runs a share of the tests, shows which have ended, and
-/// returns all that it said. Now and then emulation crashes a kernel that patches
-/// itself; then once more. Any other crash is a failure.
-fn boots(
+/// Lets a guest go on that runs a share of the tests, shows which have ended,
+/// and returns all that it said. Now and then emulation crashes a kernel that
+/// patches itself; then once more. Any other crash is a failure.
+fn goes_on(
     parts: &Parts,
-    archive: &Path,
-    folder: &Path,
-    share: usize,
+    booted: &Booted,
+    disk: &Path,
     limit: Duration,
 ) -> (Vec<String>, Result<i32>) {
-    let folder = folder.join(share.to_string());
-    if let Err(error) = fs::create_dir_all(&folder) {
-        return (Vec::new(), Err(error.into()));
-    }
-    let arguments = format!("{QUICKLY} {}={share}", share::NUMBER);
+    let folder = disk.parent().unwrap_or(disk);
     for last in [false, false, true] {
         let mut lines = Vec::new();
-        let status = qemu::run(parts, archive, &folder, &arguments, limit, |line| {
+        let status = qemu::run(parts, booted, disk, folder, limit, |line| {
             if is_progress(line) {
                 println!("{line}");
             }
@@ -162,12 +175,12 @@ fn boots(
             Err(error)
                 if !last && (lines.is_empty() || format!("{error:#}").contains(PATCHING)) =>
             {
-                println!("booting again: {error:#}");
+                println!("once more: {error:#}");
             }
             _ => return (lines, status),
         }
     }
-    unreachable!("the last boot returns")
+    unreachable!("the last run returns")
 }
 
 /// Builds a test binary, and says where it is.

@@ -7,7 +7,7 @@ use std::{fs, process};
 use anyhow::{Context as _, Result};
 
 /// What their names begin with; the number of the process that makes it follows.
-const BEGINS: [&str; 3] = ["building", "making", "modules"];
+const BEGINS: [&str; 4] = ["booting", "building", "making", "modules"];
 
 /// The folder for one of [`BEGINS`] of this process.
 pub fn folder(cache: &Path, begins: &str) -> PathBuf {
