@@ -77,7 +77,8 @@ pub struct Btf {
 struct Header<'a> {
     /// The file that it lies in.
     bytes: &'a [u8],
-    name: &'a str,
+    /// Where its name is among the strings.
+    name: u32,
     kind: u32,
     vlen: usize,
     /// `info` bit 31: members pack a bit-field size with their offset.
@@ -210,7 +211,7 @@ impl Btf {
             }
             for i in 0..header.vlen {
                 let at = header.body + i * 8;
-                if self.string(header.word(at)?)? == name {
+                if self.is(header.word(at)?, name)? {
                     return header.word(at + 4).map(Some);
                 }
             }
@@ -233,7 +234,7 @@ impl Btf {
     fn find(&self, name: &str, kinds: &[u32]) -> Result<u32, BtfError> {
         for id in self.ids() {
             let header = self.header(id)?;
-            if header.name == name && kinds.contains(&header.kind) {
+            if kinds.contains(&header.kind) && self.is(header.name, name)? {
                 return Ok(id);
             }
         }
@@ -271,7 +272,7 @@ impl Btf {
         }
         for i in 0..header.vlen {
             let at = header.body + i * 12;
-            let member_name = self.string(header.word(at)?)?;
+            let member_name = header.word(at)?;
             let member_type = header.word(at + 4)?;
             let packed = header.word(at + 8)?;
             let (bits, bitfield) = if header.flag {
@@ -280,10 +281,10 @@ impl Btf {
                 (packed, false)
             };
             let bytes = u64::from(bits / 8);
-            if member_name == name {
+            if self.is(member_name, name)? {
                 return Ok((!bitfield && bits % 8 == 0).then_some((bytes, member_type)));
             }
-            if member_name.is_empty() {
+            if self.is(member_name, "")? {
                 let inner = self.resolve(member_type)?;
                 if let Some((offset, id)) = self.member(inner, name, depth + 1)? {
                     return Ok(Some((bytes + offset, id)));
@@ -322,7 +323,7 @@ impl Btf {
         let info = read_u32(&self.bytes, at + 4)?;
         Ok(Header {
             bytes: &self.bytes,
-            name: self.string(read_u32(&self.bytes, at)?)?,
+            name: read_u32(&self.bytes, at)?,
             kind: info >> 24 & 0x1f,
             vlen: (info & 0xffff) as usize,
             flag: info >> 31 == 1,
@@ -345,19 +346,20 @@ impl Btf {
         })
     }
 
-    fn string(&self, offset: u32) -> Result<&str, BtfError> {
+    /// Whether the string at an offset is this one: no further than they are
+    /// alike, as thousands are asked for each that is looked for.
+    fn is(&self, offset: u32, text: &str) -> Result<bool, BtfError> {
         let mut offset = offset;
         if let Some(base) = &self.base {
             if offset < base.strings_length {
-                return base.string(offset);
+                return base.is(offset, text);
             }
             offset -= base.strings_length;
         }
         let start = self.strings + offset as usize;
         let rest = self.bytes.get(start..).ok_or(BtfError::Malformed(start))?;
-        let end = rest.iter().position(|&b| b == 0);
-        end.and_then(|end| std::str::from_utf8(&rest[..end]).ok())
-            .ok_or(BtfError::Malformed(start))
+        let rest = rest.strip_prefix(text.as_bytes());
+        Ok(rest.is_some_and(|rest| rest.first() == Some(&0)))
     }
 }
 
