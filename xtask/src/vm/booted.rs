@@ -9,12 +9,14 @@ use anyhow::{Context as _, Result};
 
 use super::build::{self, Parts};
 use super::initramfs::Root;
-use super::{qemu, say, scratch};
+use super::{given, qemu, say, scratch};
 use crate::sh;
 
 /// A guest's root, and itself behind its boot.
 #[derive(Debug)]
 pub struct Booted {
+    /// What it is made of.
+    pub parts: Parts,
     /// What it was booted from: QEMU wants it again.
     pub root: Root,
     /// What its kernel was told beside its usual arguments.
@@ -27,9 +29,9 @@ pub struct Booted {
 ///
 /// # Errors
 /// When it does not boot.
-pub fn guest(parts: &Parts, root: Root, arguments: &'static str) -> Result<Booted> {
+pub fn guest(parts: Parts, root: Root, arguments: &'static str) -> Result<Booted> {
     let cache = build::cache();
-    let name = name(parts, &root, arguments)?;
+    let name = name(&parts, &root, arguments)?;
     let folder = cache.join(&name);
     let state = folder.join("state");
     if !state.is_file() {
@@ -37,7 +39,7 @@ pub fn guest(parts: &Parts, root: Root, arguments: &'static str) -> Result<Boote
         let making = scratch::folder(&cache, "booting");
         let _ = fs::remove_dir_all(&making);
         fs::create_dir_all(&making)?;
-        boot(parts, &root, arguments, &making)?;
+        boot(&parts, &root, arguments, &making)?;
         // Another run may have been quicker.
         let moved = fs::rename(&making, &folder);
         let _ = fs::remove_dir_all(&making);
@@ -48,6 +50,7 @@ pub fn guest(parts: &Parts, root: Root, arguments: &'static str) -> Result<Boote
         say("boot", "kept for the next time", start);
     }
     Ok(Booted {
+        parts,
         root,
         arguments,
         state,
@@ -60,7 +63,10 @@ fn name(parts: &Parts, root: &Root, arguments: &str) -> Result<String> {
     let archive = sh::output(sh::command("sha256sum").arg("--binary").arg(&root.archive))?;
     let (archive, _) = archive.split_once(' ').context("sha256sum says nothing")?;
     let version = sh::output(sh::command(qemu::PROGRAM).arg("--version"))?;
-    let machine = qemu::machine(parts, arguments);
+    let machine = (
+        qemu::machine(parts, arguments),
+        (qemu::DISKS, qemu::DISK, given::SIZE),
+    );
     let kind = sh::sum(arguments)?;
     let sum = sh::sum(&format!(
         "{archive} {version} {machine:?} {}",

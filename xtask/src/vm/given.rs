@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::build::{Parts, copy};
 use super::initramfs::Root;
@@ -107,9 +107,9 @@ impl Given {
         fs::File::create(&disk)?.set_len(SIZE)?;
         let mut make = sh::command("mke2fs");
         make.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"]);
-        if let Err(error) = sh::output(make.arg(&self.tree).arg(&disk)) {
-            bail!("what the run gives its guest does not fit on a disk of {SIZE} bytes: {error:#}");
-        }
+        sh::output(make.arg(&self.tree).arg(&disk)).with_context(|| {
+            format!("cannot make a disk of {SIZE} bytes of what the run gives its guest")
+        })?;
         Ok(disk)
     }
 }

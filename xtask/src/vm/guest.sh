@@ -27,8 +27,6 @@ ulimit -n 65536
 for module in virtio_pci virtio_blk virtio_console nvme loop tun; do
     modprobe $module 2>/dev/null
 done
-modprobe zfs
-modprobe wireguard
 
 # Ports come a moment after their driver.
 for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -41,6 +39,11 @@ done
 # Opened once: a port has one writer, and what the script has left running in
 # the background may be it.
 exec 3>"$results"
+
+modprobe zfs && modprobe wireguard || {
+    echo 'zfs or wireguard cannot be loaded' >&3
+    poweroff -f
+}
 
 # Here the guest is saved. It goes on with a disk that is not empty.
 echo kldtrace-guest-ready >&3

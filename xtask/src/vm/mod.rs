@@ -30,7 +30,6 @@ use crate::setup::{self, Goal};
 use crate::sh;
 use crate::test::summary::Tests;
 use booted::Booted;
-use build::Parts;
 use given::{Given, Run};
 use held::Held;
 use matrix::Cell;
@@ -163,10 +162,9 @@ fn say(step: &str, outcome: &str, start: Instant) {
 
 /// A guest for something else than tests, with its kernel's usual arguments.
 struct Guest {
-    parts: Parts,
     booted: Booted,
     disk: PathBuf,
-    folder: Held,
+    _folder: Held,
 }
 
 impl Guest {
@@ -176,24 +174,16 @@ impl Guest {
         let root = initramfs::write(&parts, &folder)?;
         let disk = Given::gather(&parts, &root, run, &folder)?.disk(script, &folder)?;
         Ok(Self {
-            booted: booted::guest(&parts, root, "")?,
-            parts,
+            booted: booted::guest(parts, root, "")?,
             disk,
-            folder,
+            _folder: folder,
         })
     }
 
     /// Runs its script, and hands on what it says. Returns the script's status.
     fn run(&self, limit: u64, line: impl FnMut(&str)) -> Result<i32> {
         let limit = Duration::from_secs(limit);
-        qemu::run(
-            &self.parts,
-            &self.booted,
-            &self.disk,
-            &self.folder,
-            limit,
-            line,
-        )
+        qemu::run(&self.booted, &self.disk, limit, line)
     }
 }
 
@@ -226,7 +216,7 @@ fn one_off(args: &Args, cell: &Cell) -> Result<ExitCode> {
     };
     let guest = Guest::with(cell, &run, args.exec.as_deref().unwrap_or_default())?;
     if args.shell {
-        qemu::shell(&guest.parts, &guest.booted, &guest.disk, &guest.folder)?;
+        qemu::shell(&guest.booted, &guest.disk)?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = guest.run(args.limit, |line| println!("{line}"))?;

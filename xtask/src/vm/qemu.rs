@@ -18,9 +18,9 @@ use super::matrix::Clock;
 use crate::sh;
 
 /// Disks of a guest, for pools and the like.
-const DISKS: usize = 6;
+pub const DISKS: usize = 6;
 /// Size of each; the files are sparse.
-const DISK: u64 = 512 << 20;
+pub const DISK: u64 = 512 << 20;
 const MEMORY: &str = "2048";
 const COMMAND_LINE: &str =
     "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off nokaslr tsc=reliable rdinit=/init";
@@ -28,6 +28,9 @@ const COMMAND_LINE: &str =
 pub const PROGRAM: &str = "qemu-system-x86_64";
 /// How long a boot may take: some 20 s with nothing beside it.
 const BOOT: Duration = Duration::from_mins(10);
+/// What a kernel that has crashed says, whatever of (`__die_header` of
+/// arch/x86/kernel/dumpstack.c).
+const CRASHED: &str = "[#1]";
 /// What the guest says when it has booted.
 const READY: &str = "kldtrace-guest-ready";
 /// What is then said to QEMU's monitor. It stops the guest when it has all.
@@ -65,7 +68,7 @@ pub fn boot(parts: &Parts, root: &Root, arguments: &str, folder: &Path) -> Resul
     let console = folder.join("console");
     let nothing = folder.join("nothing");
     File::create(&nothing)?.set_len(given::SIZE)?;
-    let mut command = command(parts, root, arguments, folder, &nothing)?;
+    let mut command = command(parts, root, arguments, &nothing)?;
     command
         .args(["-chardev", "file,id=results,path=/dev/stderr"])
         .args(["-monitor", "stdio", "-serial"])
@@ -104,25 +107,28 @@ pub fn boot(parts: &Parts, root: &Root, arguments: &str, folder: &Path) -> Resul
     if !said.contains("Migration status: completed") {
         bail!("qemu did not save the guest: {said}");
     }
-    fs::remove_file(nothing)?;
-    (0..DISKS).try_for_each(|number| Ok(fs::remove_file(disk(folder, number))?))
+    // Some crashes end a process of the guest, and not the guest.
+    if end_of(&console).contains(CRASHED) {
+        bail!("the guest crashed; its console:\n{}", end_of(&console));
+    }
+    (0..DISKS).try_for_each(|number| fs::remove_file(disk(&nothing, number)))?;
+    Ok(fs::remove_file(nothing)?)
 }
 
-/// Lets a guest that has booted go on with a disk of what it is given; `line`
-/// takes what it says. Returns the status of its script.
+/// Lets a guest that has booted go on with a disk of what it is given, beside
+/// which its own are made; `line` takes what it says. Returns the status of its
+/// script.
 ///
 /// # Errors
 /// When it crashes, or is not done in time.
 pub fn run(
-    parts: &Parts,
     booted: &Booted,
     given: &Path,
-    folder: &Path,
     limit: Duration,
     mut line: impl FnMut(&str),
 ) -> Result<i32> {
-    let console = folder.join("console");
-    let mut command = goes_on(parts, booted, given, folder)?;
+    let console = given.with_file_name("console");
+    let mut command = goes_on(booted, given)?;
     command
         .args(["-chardev", "file,id=results,path=/dev/stdout"])
         .args(["-monitor", "none", "-serial"])
@@ -188,28 +194,22 @@ fn listen(
 ///
 /// # Errors
 /// When qemu cannot be started.
-pub fn shell(parts: &Parts, booted: &Booted, given: &Path, folder: &Path) -> Result<ExitStatus> {
-    let mut command = goes_on(parts, booted, given, folder)?;
+pub fn shell(booted: &Booted, given: &Path) -> Result<ExitStatus> {
+    let mut command = goes_on(booted, given)?;
     command.args(["-chardev", "null,id=results", "-serial", "mon:stdio"]);
     command.status().context("cannot start qemu")
 }
 
 /// A guest that goes on from where its boot ended.
-fn goes_on(parts: &Parts, booted: &Booted, given: &Path, folder: &Path) -> Result<Command> {
-    let mut command = command(parts, &booted.root, booted.arguments, folder, given)?;
+fn goes_on(booted: &Booted, given: &Path) -> Result<Command> {
+    let mut command = command(&booted.parts, &booted.root, booted.arguments, given)?;
     command
         .args(["-incoming", "exec:exec cat \"$STATE\""])
         .env("STATE", &booted.state);
     Ok(command)
 }
 
-fn command(
-    parts: &Parts,
-    root: &Root,
-    arguments: &str,
-    folder: &Path,
-    given: &Path,
-) -> Result<Command> {
+fn command(parts: &Parts, root: &Root, arguments: &str, given: &Path) -> Result<Command> {
     let mut command = match parts.clock {
         // Others first: its clock does not care.
         Clock::Instructions => {
@@ -233,7 +233,7 @@ fn command(
         ]
     };
     for number in 0..DISKS {
-        let disk = disk(folder, number);
+        let disk = disk(given, number);
         // New for each run: no pool of the last one may be found on it.
         let _ = fs::remove_file(&disk);
         File::create(&disk)?.set_len(DISK)?;
@@ -243,8 +243,9 @@ fn command(
     Ok(command)
 }
 
-fn disk(folder: &Path, number: usize) -> PathBuf {
-    folder.join(format!("disk{number}"))
+/// One of a guest's own disks.
+fn disk(given: &Path, number: usize) -> PathBuf {
+    given.with_file_name(format!("disk{number}"))
 }
 
 /// The last lines of a console.

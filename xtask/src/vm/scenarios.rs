@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::booted::{self, Booted};
-use super::build::{self, Parts};
+use super::build;
 use super::given::{Given, Run};
 use super::held::Held;
 use super::matrix::{Cell, Clock};
@@ -80,14 +80,14 @@ pub fn run(cell: &Cell, choice: &Choice<'_>, limit: u64) -> Result<Tests> {
     }
     drop(given);
     say("tests", "built and packed", start);
-    let booted = booted::guest(&parts, root, QUICKLY)?;
+    let booted = booted::guest(parts, root, QUICKLY)?;
     let start = Instant::now();
     let limit = Duration::from_secs(limit);
     let ended: Vec<_> = thread::scope(|scope| {
-        let (parts, booted) = (&parts, &booted);
+        let booted = &booted;
         let guests: Vec<_> = disks
             .iter()
-            .map(|disk| scope.spawn(move || goes_on(parts, booted, disk, limit)))
+            .map(|disk| scope.spawn(move || goes_on(booted, disk, limit)))
             .collect();
         let end =
             |guest: ScopedJoinHandle<'_, _>| guest.join().unwrap_or_else(|e| resume_unwind(e));
@@ -156,16 +156,10 @@ const QUICKLY: &str = "init_on_alloc=0 cryptomgr.notests";
 /// Lets a guest go on that runs a share of the tests, shows which have ended,
 /// and returns all that it said. Now and then emulation crashes a kernel that
 /// patches itself; then once more. Any other crash is a failure.
-fn goes_on(
-    parts: &Parts,
-    booted: &Booted,
-    disk: &Path,
-    limit: Duration,
-) -> (Vec<String>, Result<i32>) {
-    let folder = disk.parent().unwrap_or(disk);
+fn goes_on(booted: &Booted, disk: &Path, limit: Duration) -> (Vec<String>, Result<i32>) {
     for last in [false, false, true] {
         let mut lines = Vec::new();
-        let status = qemu::run(parts, booted, disk, folder, limit, |line| {
+        let status = qemu::run(booted, disk, limit, |line| {
             if is_progress(line) {
                 println!("{line}");
             }
