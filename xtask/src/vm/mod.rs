@@ -48,7 +48,7 @@ use scenarios::Choice;
   cargo xtask vm --all --record            the whole matrix, written down
   cargo xtask vm --shell                   look around; exit ends the guest
   cargo xtask vm --bench                   what probes cost, against bpftrace
-  cargo xtask vm --exec 'zpool create p /dev/vda; kldtrace doctor'")]
+  cargo xtask vm --exec 'truncate -s 1G /tmp/f; zpool create p /tmp/f; kldtrace doctor'")]
 pub struct Args {
     /// Kernel release: see --list
     #[arg(long)]
